@@ -1,0 +1,17 @@
+"""What a run can do without, and its users cannot."""
+
+from squish_pl.callbacks.adapter_checkpoint import AdapterCheckpoint
+from squish_pl.callbacks.entropy import EntropyMonitor
+from squish_pl.callbacks.predictions import PredictionWriter
+from squish_pl.callbacks.progress import RoundProgressBar
+from squish_pl.callbacks.samples import SampleSummaries
+from squish_pl.callbacks.throughput import Throughput
+
+__all__ = [
+    "AdapterCheckpoint",
+    "EntropyMonitor",
+    "PredictionWriter",
+    "RoundProgressBar",
+    "SampleSummaries",
+    "Throughput",
+]

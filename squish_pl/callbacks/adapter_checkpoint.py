@@ -1,0 +1,125 @@
+"""Adapter folders for users, and the checkpoint a stopped run goes on from.
+
+<dirpath>/best/      PEFT adapter, best by the monitored value
+<dirpath>/last/      PEFT adapter, newest
+<dirpath>/last.ckpt  everything a resumed run needs but the frozen base: adapter, optimiser, data position, random state
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from squish_pl.callbacks.card import model_card
+from squish_pl.errors import report_problems
+from squish_pl.module import SquishModule
+from squish_pl.policy.adapter import recover_folder, save_adapter
+
+
+class AdapterCheckpoint(Checkpoint):
+    """Saves adapter folders and the resumable checkpoint; each is written whole or not at all.
+
+    Args:
+        dirpath: The run's folder. An earlier run found there is kept under another name, unless it is gone on with.
+        every_n_rounds: How often `last/` and `last.ckpt` are written; they are also written after each validation
+            and at the end.
+        monitor: Figure of the validation by which `best/` is chosen.
+        mode: Whether more or less of it is better.
+    """
+
+    def __init__(
+        self,
+        dirpath: str = "checkpoints/run",
+        every_n_rounds: int = 10,
+        monitor: str = "val/squish",
+        mode: Literal["max", "min"] = "max",
+    ) -> None:
+        super().__init__()
+        report_problems(
+            [f"checkpoint.every_n_rounds must be at least 1, but is {every_n_rounds}"] * (every_n_rounds < 1)
+        )
+        self.dirpath, self.every_n_rounds, self.monitor, self.mode = Path(dirpath), every_n_rounds, monitor, mode
+        self.best: float | None = None
+        self._saved_round = -1
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """The checkpoint that a stopped run goes on from."""
+        return self.dirpath / "last.ckpt"
+
+    def keep_earlier_run(self) -> Path | None:
+        """Renames the folder of an earlier run, so that a new one does not write over it; returns its new name."""
+        if not self.dirpath.is_dir() or not any(self.dirpath.iterdir()):
+            return None
+        number = 1
+        while (kept := self.dirpath.with_name(f"{self.dirpath.name}-earlier-{number}")).exists():
+            number += 1
+        self.dirpath.rename(kept)
+        return kept
+
+    def setup(self, trainer: Trainer, pl_module: SquishModule, stage: str) -> None:
+        """Brings back a folder whose replacement was interrupted."""
+        for name in ("best", "last"):
+            recover_folder(self.dirpath / name)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: SquishModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Saves every n rounds."""
+        if pl_module.round % self.every_n_rounds == 0:
+            self._save_last(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: SquishModule) -> None:
+        """Saves, and keeps the best.
+
+        Raises:
+            KeyError: The validation has no figure of the monitored name; the message names those there are.
+        """
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        figures = pl_module.validations[pl_module.round]
+        if self.monitor not in figures:
+            raise KeyError(f"checkpoint.monitor is {self.monitor!r}, but the validation has {sorted(figures)}")
+        value = figures[self.monitor]
+        if self.best is None or (value > self.best if self.mode == "max" else value < self.best):
+            self.best = value
+            self._save_folder(trainer, pl_module, "best")
+        self._saved_round = -1  # the best value belongs into the checkpoint
+        self._save_last(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: SquishModule) -> None:
+        """Saves the end of the run."""
+        self._save_last(trainer, pl_module)
+
+    def _save_last(self, trainer: Trainer, pl_module: SquishModule) -> None:
+        if trainer.fast_dev_run or self._saved_round == pl_module.round:
+            return
+        self._saved_round = pl_module.round
+        self._save_folder(trainer, pl_module, "last")
+        trainer.save_checkpoint(self.last_checkpoint)
+
+    def _save_folder(self, trainer: Trainer, pl_module: SquishModule, name: str) -> None:
+        if trainer.fast_dev_run or not trainer.is_global_zero:
+            return
+        figures = pl_module.validations.get(pl_module.round, {})
+        documents = str(getattr(getattr(trainer, "datamodule", None), "documents", "unknown"))
+        training = {
+            "base": pl_module.base,
+            "base_fingerprint": pl_module.backbone.fingerprint,
+            "gguf_file": pl_module.gguf_file,
+            "round": pl_module.round,
+            "scores": figures,
+        }
+        card = model_card(pl_module, documents, figures)  # type: ignore[arg-type]
+        save_adapter(pl_module.backbone.model, self.dirpath / name, training, card)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes it back."""
+        self.best = state_dict["best"]

@@ -1,0 +1,99 @@
+"""The model card beside an adapter: how it was trained and scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from squish_pl.callbacks.samples import escape
+from squish_pl.module import SquishModule
+
+_CARD = """---
+base_model: {base}
+library_name: peft
+pipeline_tag: summarization
+tags: [lora, squish, summarization, reinforcement-learning]
+---
+
+# A summarising adapter for {base}
+
+A LoRA adapter trained with squish-pl: a group-relative policy gradient on SQUISH, the share of a document's information
+(under the frozen base model) that a length-capped summary saves.
+
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "path/to/this/folder")
+```
+
+## Score after round {round}
+
+{scores}
+
+A verbatim copy of a document's opening scores high on SQUISH; SQUISH-novel counts no copied passages. Compare both.
+Brackets hold 95 % bootstrap intervals over documents; unparsable, empty and over-budget summaries count as 0.
+
+## Training
+
+{settings}
+
+## How to prompt it
+
+The prompt, with {{document}} and {{limit}} filled in and the chat template {chat} applied, followed by `{open_tag}`.
+The summary ends at `{close_tag}`.
+
+```text
+{instruction}
+```
+"""
+
+
+def model_card(module: SquishModule, documents: str, figures: Mapping[str, float]) -> str:
+    """The card's text (Markdown with YAML front matter)."""
+    settings = {
+        "documents": documents,
+        "rounds": module.round,
+        "group size": module.group_size,
+        "policy passes per round": module.policy_passes,
+        "budgets": ", ".join(module.budget_names),
+        "objective": module.reward.objective,
+        "invalid summaries earn": module.reward.invalid,
+        "advantage": module.advantage,
+        "clip": f"{module.clip.low} below, {module.clip.high} above",
+        "learning rate": module.optimizer_settings.learning_rate,
+        "longest completion": f"{module.sampling.max_new_tokens} tokens",
+        "temperature": module.sampling.temperature,
+    }
+    return _CARD.format(
+        base=module.base.replace('"', ""),
+        round=module.round,
+        scores=score_table(figures),
+        settings="\n".join(f"- {name}: {escape(str(value))}" for name, value in settings.items()),
+        chat="is"
+        if module.prompt.chat == "always"
+        else "is, where the tokenizer has one,"
+        if module.prompt.chat == "auto"
+        else "is not",
+        open_tag=module.prompt.open_tag,
+        close_tag=module.prompt.close_tag,
+        instruction=module.prompt.instruction,
+    )
+
+
+def score_table(figures: Mapping[str, float]) -> str:
+    """SQUISH and SQUISH-novel of the policy and of the copying baseline, a row a budget (Markdown)."""
+    budgets = [key.split("@", 1)[1] for key in figures if key.startswith("val/squish@")]
+    if not budgets:
+        return "Not validated yet."
+    rows = [
+        "| budget | SQUISH | SQUISH-novel | copied opening: SQUISH | copied opening: novel |",
+        "|---|---|---|---|---|",
+    ]
+    for budget in budgets:
+        cells = [
+            f"{figures[f'val/{key}@{budget}']:.4f} "
+            f"[{figures[f'val/{key}_low@{budget}']:.4f}, {figures[f'val/{key}_high@{budget}']:.4f}]"
+            for key in ("squish", "novel", "lead", "lead_novel")
+        ]
+        rows.append(f"| {budget} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)

@@ -1,0 +1,62 @@
+"""The same documents' summaries at every validation, to be read before and after."""
+
+from __future__ import annotations
+
+import html
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from squish_pl.errors import report_problems
+from squish_pl.module import SquishModule
+from squish_pl.validation import Validated
+
+
+class SampleSummaries(Callback):
+    """Writes a table to TensorBoard's text tab after every validation, the one before training included.
+
+    Args:
+        documents: How many validation documents are shown; always the first ones.
+        opening_characters: How much of each document's start is shown.
+    """
+
+    def __init__(self, documents: int = 4, opening_characters: int = 160) -> None:
+        wanted = {"documents": documents, "opening_characters": opening_characters}
+        report_problems([f"samples.{k} must be at least 1, but is {v}" for k, v in wanted.items() if v < 1])
+        self.documents, self.opening_characters = documents, opening_characters
+
+    def on_validation_end(self, trainer: Trainer, pl_module: SquishModule) -> None:
+        """Writes the table."""
+        if not trainer.is_global_zero:
+            return
+        table = self.table(pl_module.validated)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_text("summaries", table, pl_module.round)
+
+    def table(self, lines: list[Validated]) -> str:
+        """The table in Markdown, everything from documents and models escaped."""
+        shown = list(dict.fromkeys(line.document_id for line in lines))[: self.documents]
+        rows = [
+            f"| {escape(line.opening[: self.opening_characters])}… | {line.budget} | {escape(_said(line))} | "
+            f"{line.score:.4f} | {line.novel_score:.4f} | {line.lead_score:.4f} |"
+            for document in shown
+            for line in lines
+            if line.document_id == document
+        ]
+        head = "| document | budget | summary | SQUISH | novel | opening's SQUISH |\n|---|---|---|---|---|---|\n"
+        return head + "\n".join(rows)
+
+
+def _said(line: Validated) -> str:
+    if line.summary is None:
+        return f"({line.finish}: no summary to parse)"
+    return line.summary if line.within_budget else f"(over the budget or empty) {line.summary}"
+
+
+def escape(text: str) -> str:
+    """Text that stays text in a Markdown table shown as HTML: one line, no tags, links, emphasis or columns."""
+    flat = html.escape(" ".join(text.split()))
+    for sign in "\\`*_{}[]()#+-!|~":
+        flat = flat.replace(sign, f"&#{ord(sign)};") if sign != "#" else flat
+    return flat

@@ -1,0 +1,37 @@
+"""Tokens per second, seconds and memory of each phase."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+
+from squish_pl.module import SquishModule
+from squish_pl.phases import PHASES, PhaseClock
+
+
+class Throughput(Callback):
+    """Logs each phase's seconds and tokens per second, and peak memory, after every round."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: SquishModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Logs the round that has just ended."""
+        clock: PhaseClock = pl_module.clock
+        figures = {"seconds/step": sum(clock.seconds.values())}
+        for phase in PHASES:
+            seconds, tokens = clock.seconds.get(phase, 0.0), clock.tokens.get(phase, 0)
+            figures[f"seconds/{phase}"] = seconds
+            figures[f"tokens_per_second/{phase}"] = tokens / seconds if seconds else 0.0
+            if phase in clock.peak_bytes:
+                figures[f"memory/{phase}_peak_gb"] = clock.peak_bytes[phase] / 1e9
+        figures["memory/process_peak_gb"] = peak_resident_bytes() / 1e9
+        pl_module.log_dict(figures, batch_size=1)
+
+
+def peak_resident_bytes() -> int:
+    """Most memory this process has had in RAM."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kibibytes

@@ -1,0 +1,59 @@
+"""Checkpoints on disk: written whole or not at all, read without running code from them."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from squish_pl.errors import CheckpointError
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target, syncs to disk, then moves into place: a killed process leaves the earlier file."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Writes a checkpoint.
+
+        Raises:
+            CheckpointError: It cannot be written, such as for want of disk space; the earlier file is untouched.
+        """
+        target = Path(path)
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        temporary = None
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+            with os.fdopen(handle, "wb") as file:
+                file.write(buffer.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except OSError as error:
+            if temporary is not None:
+                Path(temporary).unlink(missing_ok=True)
+            size = len(buffer.getbuffer()) / 1e6
+            raise CheckpointError(
+                f"cannot write the checkpoint {target} ({size:.1f} MB): {error.strerror}; free disk space or set "
+                "checkpoint.dirpath, then go on with --ckpt_path last"
+            ) from None
+
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: Any = True) -> dict[str, Any]:
+        """Reads a checkpoint, tensors and plain values only.
+
+        Raises:
+            CheckpointError: There is no such file, or it is not a whole checkpoint.
+        """
+        try:
+            return dict(torch.load(path, map_location=map_location, weights_only=True))
+        except FileNotFoundError:
+            raise CheckpointError(f"there is no checkpoint {path}") from None
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise CheckpointError(f"{path} is not a checkpoint that can be read: {reason}") from None

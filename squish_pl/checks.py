@@ -1,0 +1,84 @@
+"""What can be wrong with a run, found before any work is done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from transformers import PreTrainedTokenizerBase
+
+from squish_pl.errors import BudgetError
+from squish_pl.score.budget import Budget
+from squish_pl.tokens import count_tokens
+from squish_pl.types import Document
+
+if TYPE_CHECKING:
+    from squish_pl.module import SquishModule
+
+
+def module_problems(m: SquishModule) -> list[str]:
+    """Everything wrong with a module's settings, a sentence each."""
+    found = []
+    for key, names in (("budgets", m.budget_names), ("validation_budgets", m.validation_budget_names)):
+        if not names:
+            found.append(f"model.{key} must name at least one budget")
+        for name in names:
+            try:
+                Budget.parse(name)
+            except BudgetError as error:
+                found.append(f"model.{key}: {error}")
+    if m.group_size < 2:
+        found.append(
+            f"model.group_size must be at least 2, but is {m.group_size}: summaries are judged against their group"
+        )
+    for key, value in (("policy_passes", m.policy_passes), ("micro_batch_size", m.micro_batch_size)):
+        if value < 1:
+            found.append(f"model.{key} must be at least 1, but is {value}")
+    if m.validation_temperature < 0:
+        found.append(f"model.validation_temperature must not be negative, but is {m.validation_temperature}")
+    if m.sampling.temperature == 0:
+        found.append("model.sampling.temperature must be above 0: equal summaries teach nothing")
+    for settings in (m.lora, m.prompt, m.score, m.sampling, m.reward, m.clip, m.optimizer_settings):
+        found += [f"model.{problem}" for problem in settings.problems()]
+    return found
+
+
+def run_problems(module: SquishModule, datamodule: Any, trainer: Any) -> list[str]:
+    """What is wrong between the parts of a run, a sentence each."""
+    found = []
+    rows = datamodule.batch_size * module.group_size
+    if module.micro_batch_size >= 1 and rows % module.micro_batch_size:
+        found.append(
+            f"model.micro_batch_size must divide the completions of a step, data.batch_size * model.group_size = "
+            f"{datamodule.batch_size} * {module.group_size} = {rows}, but is {module.micro_batch_size}"
+        )
+    if trainer.world_size > 1:
+        found.append(f"training runs on one device, but the trainer has {trainer.world_size}: set trainer.devices to 1")
+    return found
+
+
+def context_problems(
+    module: SquishModule, tokenizer: PreTrainedTokenizerBase, context: int, max_tokens: int | None
+) -> list[str]:
+    """Whether the longest document fits into the model beside prompt, summary and completion.
+
+    Args:
+        module: With its prompt, score and sampling settings.
+        tokenizer: The model's.
+        context: The longest row the model can read, tokens.
+        max_tokens: The longest document, tokens; None if there is no limit (then each prompt is checked as it comes).
+    """
+    budget = Budget.parse("999999 chars")
+    around = len(module.prompt.build(Document(""), budget, tokenizer).token_ids)
+    new = module.sampling.max_new_tokens
+    frame = count_tokens(tokenizer, module.score.template.render("")) + 1
+    need = max(around, frame) + new + (max_tokens or 0)
+    if need <= context:
+        return []
+    what = f"prompt ({around} tokens around the document) and model.sampling.max_new_tokens ({new})"
+    if max_tokens is not None:
+        what = f"data.max_tokens ({max_tokens}), {what}"
+        room = context - max(around, frame) - new
+        advice = f"set data.max_tokens to {room} or less" if room > 0 else "set model.sampling.max_new_tokens lower"
+    else:
+        advice = "set model.sampling.max_new_tokens lower"
+    return [f"{what} take {need} tokens together, but the model reads {context}: {advice}"]

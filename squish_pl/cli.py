@@ -1,0 +1,185 @@
+"""The command line: Lightning's, with configurations by name, problems reported together, and a word at the end."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from squish_pl.callbacks import (
+    AdapterCheckpoint,
+    EntropyMonitor,
+    PredictionWriter,
+    RoundProgressBar,
+    SampleSummaries,
+    Throughput,
+)
+from squish_pl.checkpoint_io import AtomicCheckpointIO
+from squish_pl.checks import run_problems
+from squish_pl.config_files import find_configs
+from squish_pl.data import DocumentDataModule
+from squish_pl.errors import CheckpointError, SquishError, all_problems_together, report_problems
+from squish_pl.module import SquishModule
+from squish_pl.report import print_fit_report, print_prediction_report, print_validation_report
+
+
+class SquishCLI(LightningCLI):
+    """`fit`, `validate` and `predict` of a `SquishModule` on a `DocumentDataModule`.
+
+    The callbacks are sections of their own: checkpoint, entropy, samples, throughput, predictions.
+    """
+
+    model: SquishModule
+    datamodule: DocumentDataModule
+
+    def __init__(self, args: ArgsType = None) -> None:
+        super().__init__(
+            SquishModule,
+            DocumentDataModule,
+            args=args,
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            auto_configure_optimizers=False,
+            parser_kwargs={name: {"exit_on_error": False} for name in self.subcommands()} | {"exit_on_error": False},
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Trainer methods, with the arguments that the command line does not show."""
+        skip = {"model", "datamodule", "train_dataloaders", "dataloaders", "weights_only"}
+        return {
+            "fit": {*skip, "val_dataloaders"},
+            "validate": {*skip, "verbose"},
+            "predict": {*skip, "return_predictions"},
+        }
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the callbacks' sections, and one seed for everything."""
+        for callback, section in (
+            (AdapterCheckpoint, "checkpoint"),
+            (EntropyMonitor, "entropy"),
+            (SampleSummaries, "samples"),
+            (Throughput, "throughput"),
+            (PredictionWriter, "predictions"),
+        ):
+            parser.add_lightning_class_args(callback, section)
+        for section in ("model", "data"):
+            parser.link_arguments("seed_everything", f"{section}.seed", compute_fn=int)
+
+    def instantiate_classes(self) -> None:
+        """Builds module, data and trainer, and reports every problem of all three together."""
+        with all_problems_together():
+            super().instantiate_classes()
+            if self.subcommand == "fit":
+                report_problems(run_problems(self.model, self.datamodule, self.trainer))
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
+        plugins = config.get("plugins") or []
+        config["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
+        if config.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks = [*callbacks, RoundProgressBar()]
+        if config.get("enable_checkpointing") is None:
+            config["enable_checkpointing"] = True
+        return super()._instantiate_trainer(config, callbacks)
+
+    @property
+    def checkpoint(self) -> AdapterCheckpoint:
+        """The callback that saves."""
+        return next(c for c in self.trainer.callbacks if isinstance(c, AdapterCheckpoint))  # type: ignore[attr-defined]
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        kwargs["ckpt_path"] = self._find_checkpoint(kwargs.get("ckpt_path"))
+        new_run = subcommand == "fit" and kwargs["ckpt_path"] is None and not self.trainer.fast_dev_run  # type: ignore[attr-defined]
+        if new_run and (kept := self.checkpoint.keep_earlier_run()):
+            print(f"an earlier run in {self.checkpoint.dirpath} is kept as {kept}")
+        if subcommand == "validate":
+            kwargs["verbose"] = False  # our own table says it better
+        if subcommand == "predict":
+            kwargs["return_predictions"] = False
+        return kwargs
+
+    def _find_checkpoint(self, wanted: str | None) -> str | None:
+        if wanted is None:
+            return None
+        path = self.checkpoint.last_checkpoint if wanted == "last" else Path(wanted).expanduser()
+        if path.is_dir() and (path / "adapter_config.json").is_file():
+            raise CheckpointError(f"{path} is an adapter folder: name it with --model.adapter instead of --ckpt_path")
+        if not path.is_file():
+            hint = "no run has saved one there yet" if wanted == "last" else "expected a .ckpt file, or 'last'"
+            raise CheckpointError(f"there is no checkpoint {path}: {hint} (checkpoint.dirpath names the run's folder)")
+        return str(path)
+
+    def after_fit(self) -> None:
+        """Validates the end of the run if the run did not, and tells what came of it."""
+        fast = bool(self.trainer.fast_dev_run)  # type: ignore[attr-defined]
+        if self.model.round not in self.model.validations and not fast:
+            self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
+        print_fit_report(self.model, self.trainer, None if fast else self.checkpoint.dirpath)
+
+    def after_validate(self) -> None:
+        """Prints the scores."""
+        print_validation_report(self.model)
+
+    def after_predict(self) -> None:
+        """Tells where the summaries are."""
+        writer = next(c for c in self.trainer.callbacks if isinstance(c, PredictionWriter))  # type: ignore[attr-defined]
+        print_prediction_report(writer.path, writer.count)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        args: Arguments; those of the process if None.
+
+    Returns:
+        Exit code: 0, or 2 for a mistake of the user's (with one message and no traceback).
+    """
+    _quieten()
+    try:
+        arguments = find_configs(list(sys.argv[1:] if args is None else args))
+        sys.argv = [sys.argv[0]]  # LightningCLI warns where it sees both
+        SquishCLI(arguments)
+    except SquishError as error:
+        return _fail(str(error))
+    except ArgumentError as error:
+        return _fail(str(error))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            file = error.filename or "a file"
+            return _fail(f"no space left on the disk while writing {file}: free some and go on with --ckpt_path last")
+        raise
+    return 0
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+def _quieten() -> None:
+    """Silences what users can do nothing about."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: not any(word in record.getMessage() for word in ("litlogger", "litmodels", "`weights_only` was"))
+    )
+    for pattern in (
+        ".*does not have many workers.*",
+        ".*ended before the epoch ended and your dataloader is not resumable.*",
+        ".*LeafSpec.*",
+        ".*Trying to infer the `batch_size`.*",
+        ".*module\\(s\\) in eval mode at the start of training.*",
+        ".*is_gradient_checkpointing.*",
+    ):
+        warnings.filterwarnings("ignore", pattern)

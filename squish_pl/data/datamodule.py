@@ -1,0 +1,239 @@
+"""The LightningDataModule: documents for training, validation and prediction."""
+
+from functools import partial
+from typing import Any
+
+import torch.distributed
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
+
+from squish_pl.cutting import cut_document
+from squish_pl.data.filters import HeldOut, Selection, read_documents
+from squish_pl.data.settings import data_problems
+from squish_pl.data.sources import has_validation_split, open_source
+from squish_pl.data.stream import DocumentStream, Progress, StreamLoader
+from squish_pl.errors import ConfigError, DataError
+from squish_pl.types import Document, DocumentBatch
+
+
+class DocumentDataModule(LightningDataModule):
+    """Documents to summarise, in batches.
+
+    Training goes over the documents for ever and, resumed from a checkpoint, goes on exactly where it stopped.
+    Validation sees the same few documents every time, and none of them is trained on. Prediction sees all
+    `documents` once, in their order, whatever their length.
+
+    Args:
+        documents: "samples" for the package's own articles; hub://<owner>/<name>/<config> for a dataset of the
+            Hugging Face hub, which is streamed; or a file (.jsonl, .json, also with .gz, .parquet, .txt), a folder
+            or a glob pattern. JSON lines and Parquet need a field `text`, as in C4; a text file is one document.
+        validation_documents: The same for validation. By default the validation split of `documents` where it has
+            one (samples, hub), else a part of `documents` that is held out from training.
+        batch_size: Documents of a training step, on each device.
+        min_characters: Length of the shortest document to train on and validate with, in characters.
+        max_characters: Length of the longest, in characters.
+        max_tokens: Longest document in tokens; longer ones are cut, and the score uses the cut text.
+        shuffle_window: Documents that are shuffled together; 0 keeps the order of the source.
+        validation_size: Documents of a validation.
+        validation_batch_size: Documents of a validation or prediction step.
+        holdout_share: Share of `documents` held out from training where validation has no documents of its own.
+        seed: Seed of the order of the documents.
+        num_workers: Processes that read ahead; 0 reads between the steps.
+        tokenizer: Counts the tokens for `max_tokens`. Under a Trainer it is the module's own, `module.tokenizer`.
+
+    Raises:
+        ConfigError: Settings that make no sense; all problems are named together.
+    """
+
+    def __init__(
+        self,
+        documents: str = "samples",
+        validation_documents: str | None = None,
+        batch_size: int = 8,
+        min_characters: int = 0,
+        max_characters: int | None = None,
+        max_tokens: int | None = None,
+        shuffle_window: int = 256,
+        validation_size: int = 8,
+        validation_batch_size: int = 8,
+        holdout_share: float = 0.05,
+        seed: int = 0,
+        num_workers: int = 0,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+    ) -> None:
+        super().__init__()
+        problems = data_problems(
+            documents=documents,
+            validation_documents=validation_documents,
+            batch_size=batch_size,
+            min_characters=min_characters,
+            max_characters=max_characters,
+            max_tokens=max_tokens,
+            shuffle_window=shuffle_window,
+            validation_size=validation_size,
+            validation_batch_size=validation_batch_size,
+            holdout_share=holdout_share,
+            num_workers=num_workers,
+        )
+        if problems:
+            raise ConfigError(problems)
+        self.documents = documents
+        self.validation_documents = validation_documents
+        self.batch_size = batch_size
+        self.max_tokens = max_tokens
+        self.shuffle_window = shuffle_window
+        self.validation_size = validation_size
+        self.validation_batch_size = validation_batch_size
+        self.seed = seed
+        self.num_workers = num_workers
+        self.tokenizer = tokenizer
+        self.selection = Selection(min_characters, max_characters)
+        splits_itself = validation_documents is not None or has_validation_split(documents)
+        self.holdout_share = 0.0 if splits_itself else holdout_share
+        self._validation: list[Document] | None = None
+        self._progress = Progress()
+        self._resumed_settings: dict[str, Any] | None = None
+
+    def setup(self, stage: str) -> None:
+        """Reads the validation documents, so that a mistake in the data shows before the model is loaded."""
+        if stage in ("fit", "validate") and not (self.trainer and self.trainer.limit_val_batches == 0):
+            self._validation_set()
+
+    def train_dataloader(self) -> StreamLoader:
+        """An endless loader of training batches, which begins after the last batch that was trained on.
+
+        Raises:
+            DataError: The restored position was written under other settings, or the documents cannot be opened.
+        """
+        self._check_resumed()
+        # A held-out share needs no ids: it covers the validation set.
+        ids = frozenset() if self.holdout_share else frozenset(document.id for document in self._validation_set())
+        stream = DocumentStream(
+            open_source(self.documents),
+            name=self.documents,
+            batch_size=self.batch_size,
+            selection=self.selection,
+            held_out=HeldOut(ids, self.holdout_share),
+            cut=self._cutter(),
+            shuffle_window=self.shuffle_window,
+            seed=self.seed,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            world_size=self._world_size(),
+            progress=self._progress,
+        )
+        return StreamLoader(stream, self.num_workers)
+
+    def val_dataloader(self) -> DataLoader[Document]:
+        """A loader of the validation documents, the same ones every time."""
+        return self._once(self._validation_set())
+
+    def predict_dataloader(self) -> DataLoader[Document]:
+        """A loader of all documents, in order, each once; they are cut but not selected."""
+        return self._once(list(read_documents(open_source(self.documents))))
+
+    def transfer_batch_to_device(
+        self, batch: DocumentBatch, device: torch.device, dataloader_idx: int
+    ) -> DocumentBatch:
+        """Leaves the batch as it is: texts lie on no device."""
+        return batch
+
+    def on_after_batch_transfer(self, batch: DocumentBatch, dataloader_idx: int) -> DocumentBatch:
+        """Moves the position on. Called just before a batch's step, so not for batches that were only read ahead."""
+        if batch.position:  # only training batches have one
+            self._progress.advance(batch)
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the training documents, of all ranks; every rank has to call it."""
+        shards = dict(self._progress.shards)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            gathered: list[Any] = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(gathered, shards)
+            shards = {shard: position for part in gathered for shard, position in part.items()}
+        return {"batches": self._progress.batches, "position": shards, "settings": self._order_settings()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up a place. Whether the settings fit it is checked when training asks for its loader."""
+        self._progress.batches = state_dict["batches"]
+        self._progress.shards = dict(state_dict["position"])
+        self._resumed_settings = dict(state_dict["settings"])
+
+    def _validation_set(self) -> list[Document]:
+        """The first `validation_size` different documents, uncut, that validation may use."""
+        if self._validation is None:
+            # A held-out share is empty where validation has documents of its own: then all of them may be used.
+            side = HeldOut(share=self.holdout_share or 1.0)
+            candidates = (
+                document
+                for document in read_documents(open_source(self.validation_documents or self.documents, "validation"))
+                if document.id in side and self.selection.objection(document) is None
+            )
+            found: dict[str, Document] = {}
+            for document in candidates:
+                found.setdefault(document.id, document)
+                if len(found) == self.validation_size:
+                    break
+            if not found:
+                raise DataError(self._no_validation())
+            self._validation = list(found.values())
+        return self._validation
+
+    def _no_validation(self) -> str:
+        lengths = f"min_characters={self.selection.min_characters}, max_characters={self.selection.max_characters}"
+        message = f"{self.validation_documents or self.documents} gave no document to validate with ({lengths}"
+        if self.holdout_share:
+            return (
+                f"{message}, holdout_share={self.holdout_share}). Raise holdout_share, name other documents as "
+                "validation_documents, or change the limits on the length"
+            )
+        return f"{message}). Name other documents as validation_documents, or change the limits on the length"
+
+    def _once(self, documents: list[Document]) -> DataLoader[Document]:
+        cut = self._cutter()
+        return DataLoader(
+            [cut(document) for document in documents],  # type: ignore[arg-type]  # a list is a map-style dataset
+            batch_size=self.validation_batch_size,
+            collate_fn=DocumentBatch,
+        )
+
+    def _cutter(self) -> partial[Document]:
+        tokenizer = self.tokenizer
+        if tokenizer is None and self.trainer is not None:
+            tokenizer = getattr(self.trainer.lightning_module, "tokenizer", None)
+        if tokenizer is None and self.max_tokens is not None:
+            raise DataError(
+                f"max_tokens={self.max_tokens} needs a tokenizer: give DocumentDataModule(tokenizer=...), or use a "
+                "LightningModule with an attribute `tokenizer`"
+            )
+        return partial(cut_document, tokenizer=tokenizer, max_tokens=self.max_tokens)
+
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self.trainer else 1
+
+    def _order_settings(self) -> dict[str, Any]:
+        """The settings that decide which documents come when."""
+        return {
+            "documents": self.documents,
+            "validation_documents": self.validation_documents,
+            "batch_size": self.batch_size,
+            "min_characters": self.selection.min_characters,
+            "max_characters": self.selection.max_characters,
+            "shuffle_window": self.shuffle_window,
+            "holdout_share": self.holdout_share,
+            "seed": self.seed,
+            "num_workers": self.num_workers,
+            "devices": self._world_size(),
+        }
+
+    def _check_resumed(self) -> None:
+        now = self._order_settings()
+        before = self._resumed_settings or now
+        changed = [
+            f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in now if before.get(name) != now[name]
+        ]
+        if changed:
+            raise DataError(
+                "the checkpoint's place in the documents has no meaning under other data settings: "
+                f"{'; '.join(changed)}. Resume with the settings of the checkpoint, or start a new run without it"
+            )

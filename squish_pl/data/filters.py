@@ -1,0 +1,71 @@
+"""Records to documents, and which documents are used for what."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+
+from squish_pl.types import Document
+
+_ID_DIGITS = 16
+
+
+def document_id(text: str) -> str:
+    """A name for a text that is the same in every run: the first 16 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()[:_ID_DIGITS]
+
+
+def make_document(record: Mapping[str, Any]) -> Document:
+    """The document of a record; its id is the hash of the text."""
+    text = record["text"] or ""  # the hub has records without a text
+    return Document(text=text, id=document_id(text), url=str(record.get("url") or ""))
+
+
+def read_documents(source: datasets.IterableDataset) -> Iterator[Document]:
+    """Yields all documents of a source from the place where it stands."""
+    # `iter` and not `__iter__`: in a worker process the latter would hand out only a part of the shards.
+    for rows in source.iter(batch_size=1):
+        yield make_document({name: values[0] for name, values in rows.items()})
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The documents that must not be trained on; ask with `document.id in held_out`.
+
+    Attributes:
+        ids: Named documents.
+        share: Share of all documents, chosen by their ids, so a document is held out in every run or in none.
+    """
+
+    ids: frozenset[str] = frozenset()
+    share: float = 0.0
+
+    def __contains__(self, id: str) -> bool:
+        return id in self.ids or int(id, 16) < self.share * 16**_ID_DIGITS
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The length a document must have.
+
+    Attributes:
+        min_characters: Length of the shortest document, in characters of the uncut text.
+        max_characters: Length of the longest; None for no limit.
+    """
+
+    min_characters: int = 0
+    max_characters: int | None = None
+
+    def objection(self, document: Document) -> str | None:
+        """Why the document is not used, as the end of a sentence about such documents; None where it is used."""
+        if len(document.text) < self.min_characters:
+            return f"shorter than min_characters={self.min_characters}"
+        if self.max_characters is not None and len(document.text) > self.max_characters:
+            return f"longer than max_characters={self.max_characters}"
+        if not document.text.strip():
+            return "blank"
+        return None

@@ -1,0 +1,107 @@
+"""Files to records: JSON lines, Parquet and plain text, one record a document."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from squish_pl.errors import DataError
+
+FIELDS = ("text", "url", "timestamp")
+"""The fields of a record, those of C4. Only `text` must be there."""
+
+Record = dict[str, Any]
+
+
+def read_json_lines(path: Path) -> Iterator[Record]:
+    """Yields the records of a file with one JSON object a line, gzipped where its name ends in .gz."""
+    opener: Callable[..., IO[bytes]] = gzip.open if path.suffix.lower() == ".gz" else open  # type: ignore[assignment]
+    with opener(path, "rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            where = f"line {number} of {path}"
+            try:
+                fields = json.loads(line)
+            except ValueError as error:
+                raise DataError(f"{where}: expected a JSON object on every line, but got {error}") from None
+            if not isinstance(fields, dict):
+                raise DataError(f"{where}: expected a JSON object, but got a JSON {type(fields).__name__}")
+            yield _record(fields, where)
+
+
+def read_parquet(path: Path) -> Iterator[Record]:
+    """Yields the rows of a Parquet file."""
+    with pq.ParquetFile(path) as table:
+        columns = [name for name in table.schema_arrow.names if name in FIELDS]
+        if "text" not in columns:
+            raise DataError(_no_text(str(path), table.schema_arrow.names))
+        number = 0
+        for rows in table.iter_batches(batch_size=64, columns=columns):
+            for fields in rows.to_pylist():
+                number += 1
+                yield _record(fields, f"row {number} of {path}")
+
+
+def read_text(path: Path) -> Iterator[Record]:
+    """Yields the one document that a text file is, under the file's name."""
+    yield {"text": path.read_text(encoding="utf-8"), "url": path.name}
+
+
+READERS: dict[str, Callable[[Path], Iterator[Record]]] = {
+    ".json": read_json_lines,
+    ".jsonl": read_json_lines,
+    ".json.gz": read_json_lines,
+    ".jsonl.gz": read_json_lines,
+    ".parquet": read_parquet,
+    ".txt": read_text,
+}
+"""How a file is read, by the end of its name."""
+
+
+def kind(path: Path) -> str | None:
+    """The end of the file's name that says how it is read: a key of `READERS`, or None."""
+    return next((ending for ending in READERS if path.name.lower().endswith(ending)), None)
+
+
+def read_records(files: list[str]) -> Iterator[Record]:
+    """Yields the records of files, in order.
+
+    Raises:
+        DataError: A file cannot be read; the message names it.
+    """
+    for file in files:
+        path = Path(file)
+        try:
+            yield from READERS[kind(path) or ""](path)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(f"{path} is not a complete gzip file ({error}); fetch or write it again") from None
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} is not UTF-8 text ({error}); convert it") from None
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{path} cannot be read: {error}") from None
+
+
+def _record(fields: Mapping[str, Any], where: str) -> Record:
+    """The known fields of a record whose `text` is a string.
+
+    Raises:
+        DataError: It has no such text.
+    """
+    if "text" not in fields:
+        raise DataError(_no_text(where, list(fields)))
+    if not isinstance(fields["text"], str):
+        raise DataError(f"{where}: expected a string in the field `text`, but got {type(fields['text']).__name__}")
+    return {name: fields[name] for name in FIELDS if name in fields}
+
+
+def _no_text(where: str, names: list[str]) -> str:
+    found = ", ".join(names) if names else "none"
+    return f"{where} has no field `text`, which must hold the document; its fields are: {found}. Rename the field"

@@ -1,0 +1,81 @@
+"""Errors a user can put right: one clear message, no traceback, exit code 2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class SquishError(Exception):
+    """A user's mistake. The message says what was expected, what was found and what to do.
+
+    The command line prints the message alone and exits with code 2; as a library, catch it like any exception.
+    """
+
+
+class ConfigError(SquishError):
+    """Problems of a configuration, all reported together.
+
+    Args:
+        problems: One sentence for each problem.
+    """
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = list(problems)
+        count = len(self.problems)
+        head = "the configuration has a problem" if count == 1 else f"the configuration has {count} problems"
+        super().__init__(f"{head}:" + "".join(f"\n  - {problem}" for problem in self.problems))
+
+
+class BudgetError(SquishError, ValueError):
+    """A budget that cannot be understood, or that allows nothing."""
+
+
+class ModelError(SquishError):
+    """A model, tokenizer or adapter that cannot be loaded, or that does not fit."""
+
+
+class DataError(SquishError):
+    """Documents that cannot be found, read or used."""
+
+
+class CheckpointError(SquishError):
+    """A checkpoint or adapter that cannot be written or read."""
+
+
+_collected: ContextVar[list[str] | None] = ContextVar("collected_problems", default=None)
+
+
+def report_problems(problems: Iterable[str]) -> None:
+    """Raises `ConfigError` for problems, if any; inside `all_problems_together` they are collected instead.
+
+    Whoever reports must cope with going on: store the values and compute nothing from them.
+    """
+    problems = list(problems)
+    collected = _collected.get()
+    if collected is not None:
+        collected += problems
+    elif problems:
+        raise ConfigError(problems)
+
+
+@contextmanager
+def all_problems_together() -> Iterator[None]:
+    """Collects every problem reported inside, and raises one `ConfigError` with all of them at the end.
+
+    An error that the bad values cause on the way gives way to the problems that caused it.
+    """
+    collected: list[str] = []
+    token = _collected.set(collected)
+    try:
+        yield
+    except SquishError as error:
+        collected += error.problems if isinstance(error, ConfigError) else [str(error)]
+    except Exception:
+        if not collected:
+            raise
+    finally:
+        _collected.reset(token)
+    if collected:
+        raise ConfigError(dict.fromkeys(collected)) from None

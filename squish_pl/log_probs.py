@@ -1,0 +1,78 @@
+"""Log-probs of chosen tokens from hidden states, sliced so that no [tokens, vocabulary] matrix is held.
+
+The shift by one between a token and the position that predicts it lives in `predicting_slice` and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+Head = Callable[[Tensor], Tensor]  #: [N, H] hidden states -> [N, V] logits
+
+
+def predicting_slice(prefix_length: int, length: int) -> slice:
+    """Positions whose outputs predict `length` tokens that stand behind `prefix_length` others in a row.
+
+    The token at position i is predicted at position i - 1, so a prefix of at least one token is needed.
+    """
+    if prefix_length < 1:
+        raise ValueError("a token can only be predicted from at least one token before it")
+    return slice(prefix_length - 1, prefix_length - 1 + length)
+
+
+def log_probs_of_logits(logits: Tensor, targets: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Log-prob of each target and entropy of each distribution.
+
+    Args:
+        logits: [N, V] in any floating type; computed in float32 (float64 stays float64).
+        targets: [N] int64.
+        temperature: Logits are divided by it: the log-probs are of the distribution that is sampled from.
+
+    Returns:
+        ([N] ln p(target), [N] entropy), nats.
+    """
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    log_p = torch.log_softmax(logits / temperature if temperature != 1.0 else logits, dim=-1)
+    chosen = log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    # a masked-out logit of -inf has p = 0 and adds nothing to the entropy, where 0 * -inf would be NaN
+    entropy = -(log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(dim=-1)
+    return chosen, entropy
+
+
+def token_log_probs(
+    hidden: Tensor, head: Head, targets: Tensor, temperature: float = 1.0, slice_tokens: int = 1024
+) -> tuple[Tensor, Tensor]:
+    """Log-probs and entropies straight from hidden states, in slices of tokens.
+
+    With gradients enabled each slice is computed again in backward, so at most [slice_tokens, V] is held at a time.
+
+    Args:
+        hidden: [N, H] hidden states at the positions that predict the targets.
+        head: The output head.
+        targets: [N] int64.
+        temperature: See `log_probs_of_logits`.
+        slice_tokens: Tokens a slice.
+
+    Returns:
+        ([N] ln p(target), [N] entropy), nats; the entropy carries no gradient.
+    """
+
+    def one_slice(h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        chosen, entropy = log_probs_of_logits(head(h), t, temperature)
+        return chosen, entropy.detach()
+
+    pieces = []
+    for h, t in zip(hidden.split(slice_tokens), targets.split(slice_tokens), strict=True):
+        if torch.is_grad_enabled() and h.requires_grad:
+            pieces.append(checkpoint(one_slice, h, t, use_reentrant=False))
+        else:
+            pieces.append(one_slice(h, t))
+    if not pieces:
+        empty = torch.zeros(0, dtype=torch.float32, device=hidden.device)
+        return empty, empty
+    chosen, entropies = zip(*pieces, strict=True)
+    return torch.cat(chosen), torch.cat(entropies)

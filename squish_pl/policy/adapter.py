@@ -1,0 +1,112 @@
+"""PEFT adapter folders: read with a check of the base, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from peft import PeftConfig, PeftModel
+from transformers import PreTrainedModel
+
+from squish_pl.errors import CheckpointError, ModelError
+
+TRAINING_FILE = "squish.json"  #: beside PEFT's own files: fingerprint of the base, settings and scores
+
+
+def load_adapter(model: PreTrainedModel, folder: str, base_fingerprint: str) -> PeftModel:
+    """Puts a saved adapter onto its base model, ready to learn on.
+
+    Args:
+        model: The base model.
+        folder: A PEFT adapter folder.
+        base_fingerprint: Of `model`.
+
+    Raises:
+        ModelError: The folder is no adapter, or the adapter was made for another base.
+    """
+    from squish_pl.policy.backbone import check_base
+
+    path = Path(folder).expanduser()
+    if not (path / "adapter_config.json").is_file():
+        raise ModelError(f"expected a PEFT adapter folder (with adapter_config.json), but {folder!r} is none")
+    what = f"the adapter {folder!r}"
+    check_base(read_training_file(path).get("base_fingerprint"), base_fingerprint, what)
+    try:
+        made_for = PeftConfig.from_pretrained(str(path)).base_model_name_or_path
+        return PeftModel.from_pretrained(model, str(path), is_trainable=True)
+    except (RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"{what} does not fit this base model ({reason}); name the base it was trained on, "
+            f"which it calls {made_for if 'made_for' in locals() else 'by no name'!r}"
+        ) from None
+
+
+def read_training_file(folder: Path) -> dict[str, Any]:
+    """What squish-pl wrote beside an adapter; empty for an adapter of another origin."""
+    try:
+        content = json.loads((folder / TRAINING_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def save_adapter(model: PeftModel, folder: Path, training: Mapping[str, Any], card: str) -> None:
+    """Writes an adapter folder: weights (safetensors), PEFT's configuration, `squish.json` and a model card.
+
+    Args:
+        model: The model with its adapter.
+        folder: Where to; an earlier adapter there is replaced.
+        training: Plain values for `squish.json`, with "base_fingerprint".
+        card: The model card (README.md), Markdown.
+
+    Raises:
+        CheckpointError: It cannot be written, such as for want of disk space.
+    """
+
+    def write(target: Path) -> None:
+        model.save_pretrained(str(target), save_embedding_layers=False)
+        (target / TRAINING_FILE).write_text(json.dumps(training, indent=2) + "\n", encoding="utf-8")
+        (target / "README.md").write_text(card, encoding="utf-8")
+
+    replace_folder(folder, write)
+
+
+def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Writes a folder's content beside it and moves it into place, so that no half-written one is ever seen.
+
+    Raises:
+        CheckpointError: It cannot be written; the earlier folder, if any, is still there.
+    """
+    retired = folder.with_name(f".{folder.name}.retired")
+    temporary = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        write(temporary)
+        temporary.chmod(0o755)
+        for file in temporary.iterdir():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+        shutil.rmtree(retired, ignore_errors=True)
+        if folder.exists():
+            folder.rename(retired)
+        temporary.rename(folder)
+        shutil.rmtree(retired, ignore_errors=True)
+    except Exception as error:  # safetensors reports a full disk as an error of its own
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+        recover_folder(folder)
+        raise CheckpointError(f"cannot write {folder}: {error}; free disk space or choose another folder") from None
+
+
+def recover_folder(folder: Path) -> None:
+    """Brings back the earlier folder where a process was killed between the two moves of `replace_folder`."""
+    retired = folder.with_name(f".{folder.name}.retired")
+    if retired.exists() and not folder.exists():
+        retired.rename(folder)

@@ -1,0 +1,251 @@
+"""One set of weights, two views: adapter on is the policy, adapter off is the frozen reference.
+
+                   +--> .policy     adapter on,  gradients to the adapter alone
+Backbone (weights) |
+                   +--> .reference  adapter off, inference mode, no gradients: all the scorer ever sees
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from squish_pl.errors import CheckpointError, ModelError
+from squish_pl.language_model import LanguageModel
+from squish_pl.score.reference import ReferenceModel
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """The low-rank adapter (Hu et al. 2021, arXiv:2106.09685).
+
+    Attributes:
+        r: Rank.
+        alpha: The update is scaled by alpha / r.
+        dropout: On the adapter's input, in policy passes only. Above 0, sampling and training differ.
+        targets: "all-linear", or names of the linear layers, separated by commas.
+    """
+
+    r: int = 32
+    alpha: int = 64
+    dropout: float = 0.0
+    targets: str = "all-linear"
+
+    def problems(self) -> list[str]:
+        """What is wrong with the settings, a sentence each."""
+        found = []
+        if self.r < 1:
+            found.append(f"lora.r must be at least 1, but is {self.r}")
+        if self.alpha < 1:
+            found.append(f"lora.alpha must be at least 1, but is {self.alpha}")
+        if not 0 <= self.dropout < 1:
+            found.append(f"lora.dropout must be at least 0 and below 1, but is {self.dropout}")
+        return found
+
+    def to_peft(self) -> LoraConfig:
+        """The same settings as peft takes them."""
+        names = [name.strip() for name in self.targets.split(",") if name.strip()]
+        targets: str | list[str] = self.targets if self.targets == "all-linear" else names
+        return LoraConfig(
+            r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=targets, task_type="CAUSAL_LM"
+        )
+
+
+class Backbone(nn.Module):
+    """A causal language model with a LoRA adapter, in one memory.
+
+    Args:
+        model: The base model; its weights are frozen.
+        tokenizer: Its tokenizer.
+        lora: The new adapter's settings.
+        adapter: Folder of a PEFT adapter to go on from instead.
+        gradient_checkpointing: Keep only layer inputs in a policy pass and compute the rest again in backward.
+
+    Raises:
+        ModelError: The adapter cannot be read, or was made for another base model.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        lora: LoraSettings | None = None,
+        adapter: str | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.fingerprint = fingerprint(model)
+        model.requires_grad_(False)
+        if adapter is None:
+            self.model: PeftModel = get_peft_model(model, (lora or LoraSettings()).to_peft())
+        else:
+            from squish_pl.policy.adapter import load_adapter
+
+            self.model = load_adapter(model, adapter, self.fingerprint)
+        if gradient_checkpointing:
+            # transformers is renaming it
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
+        self._lm = LanguageModel(model)
+        self.policy = PolicyView(self)
+        self.reference: ReferenceModel = ReferenceView(self)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self._lm.device
+
+    @property
+    def context_length(self) -> int:
+        """The longest row the model can read, tokens."""
+        return self._lm.context_length
+
+    @property
+    def language_model(self) -> LanguageModel:
+        """The model taken apart, adapter as it stands. For the views; everyone else goes through one of them."""
+        return self._lm
+
+    def adapter_parameters(self) -> list[nn.Parameter]:
+        """The parameters that learn."""
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    def adapter_state(self) -> dict[str, Tensor]:
+        """The adapter's weights by PEFT's names; not copied."""
+        return get_peft_model_state_dict(self.model, save_embedding_layers=False)
+
+    def load_adapter_state(self, state: Mapping[str, Tensor]) -> None:
+        """Puts adapter weights in place.
+
+        Raises:
+            CheckpointError: Names or shapes differ from this adapter's.
+        """
+        mine = self.adapter_state()
+        if {k: v.shape for k, v in mine.items()} != {k: v.shape for k, v in state.items()}:
+            raise CheckpointError(
+                "the checkpoint's adapter does not fit this one: use the base and the lora settings it was trained with"
+            )
+        set_peft_model_state_dict(self.model, dict(state))
+
+    def compile_layers(self) -> None:
+        """Compiles each decoder layer by itself (regional compilation), lengths left open."""
+        for layer in self._lm.decoder.layers:
+            layer.compile(dynamic=True)
+
+    @contextmanager
+    def mode(self, training: bool) -> Iterator[None]:
+        """Sets training or evaluation mode for a while."""
+        before = self.model.training
+        if before != training:
+            self.model.train(training)
+        try:
+            yield
+        finally:
+            if before != training:
+                self.model.train(before)
+
+
+class PolicyView:
+    """The model with its adapter on: what samples and learns."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._backbone = _Handle(backbone)
+
+    @property
+    def device(self) -> torch.device:
+        return self._backbone().device
+
+    def hidden(self, input_ids: Tensor, **kwargs: Any) -> Tensor:
+        """[B, L] token ids, padded on the right -> [B, L, H], with gradients to the adapter."""
+        backbone = self._backbone()
+        with backbone.mode(training=True):  # checkpointing and adapter dropout work in training mode only
+            return backbone.language_model.hidden(input_ids, **kwargs)
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """[N, H] -> [N, V] logits."""
+        return self._backbone().language_model.head(hidden)
+
+    @contextmanager
+    def generating(self) -> Iterator[PreTrainedModel]:
+        """The whole model in evaluation mode, without gradients, for sampling with a cache."""
+        backbone = self._backbone()
+        with backbone.mode(training=False), torch.no_grad():
+            yield backbone.language_model.model
+
+
+class ReferenceView(ReferenceModel):
+    """The model with its adapter off, in inference mode: the frozen reference."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._backbone = _Handle(backbone)
+
+    @property
+    def device(self) -> torch.device:
+        return self._backbone().device
+
+    @property
+    def context_length(self) -> int:
+        return self._backbone().context_length
+
+    @torch.inference_mode()
+    def hidden(self, input_ids: Tensor) -> Tensor:
+        backbone = self._backbone()
+        with backbone.mode(training=False), adapter_off(backbone.model):
+            return backbone.language_model.hidden(input_ids)
+
+    @torch.inference_mode()
+    def head(self, hidden: Tensor) -> Tensor:
+        backbone = self._backbone()
+        with adapter_off(backbone.model):
+            return backbone.language_model.head(hidden)
+
+
+class _Handle:
+    """A reference to the backbone that nn.Module does not take for a submodule (it would contain itself)."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._backbone = backbone
+
+    def __call__(self) -> Backbone:
+        return self._backbone
+
+
+@contextmanager
+def adapter_off(model: PeftModel) -> Iterator[None]:
+    """Switches every adapter layer off, makes sure that it is, and back on."""
+    with model.disable_adapter():
+        on = [name for name, m in model.named_modules() if isinstance(m, BaseTunerLayer) and not m.disable_adapters]
+        if on:
+            raise RuntimeError(f"adapter layers still on while the reference runs: {on[:3]}")
+        yield
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """A short hash that tells base models apart, whatever they are called and whichever dtype they are loaded in.
+
+    Made of the shapes of all weights and of the first values of the embedding and of each layer's, in bfloat16.
+    """
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters(), key=lambda item: item[0]):
+        digest.update(f"{name}{tuple(parameter.shape)}".encode())
+        head = parameter.detach().flatten()[:64].to("cpu", torch.bfloat16)
+        digest.update(head.view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def check_base(expected: str | None, actual: str, what: str) -> None:
+    """Raises ModelError where something was made for a base model with another fingerprint."""
+    if expected and expected != actual:
+        raise ModelError(
+            f"{what} was made for another base model (fingerprint {expected}, this base has {actual}): "
+            "name the base it was trained on"
+        )

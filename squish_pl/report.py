@@ -1,0 +1,78 @@
+"""What a command says at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from lightning.pytorch import Trainer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from squish_pl.module import SquishModule
+
+
+def score_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> Table:
+    """SQUISH and SQUISH-novel at each budget, a column for each validation, the copying baseline last.
+
+    Args:
+        title: Above the table.
+        columns: Heading -> figures of a validation.
+    """
+    figures = list(columns.values())[-1]
+    table = Table(title=title, title_justify="left")
+    table.add_column("budget")
+    table.add_column("score")
+    for heading in (*columns, "copied opening"):
+        table.add_column(heading, justify="right")
+    for budget in [key.split("@", 1)[1] for key in figures if key.startswith("val/squish@")]:
+        for key, lead, name in (("squish", "lead", "SQUISH"), ("novel", "lead_novel", "SQUISH-novel")):
+            cells = [_cell(column, key, budget) for column in columns.values()]
+            table.add_row(budget, name, *cells, _cell(figures, lead, budget))
+    return table
+
+
+def print_validation_report(module: SquishModule) -> None:
+    """The scores of `validate`."""
+    console = Console()
+    documents = len({line.document_id for line in module.validated})
+    console.print(
+        score_table(
+            f"{documents} documents, mean [95 % bootstrap interval]", {"policy": module.validations[module.round]}
+        )
+    )
+    _print_shares(console, {"policy": module.validations[module.round]})
+
+
+def print_fit_report(module: SquishModule, trainer: Trainer, folder: Path | None) -> None:
+    """Scores before and after, where the adapter is, and how to look at the run."""
+    console = Console()
+    rounds = sorted(module.validations)
+    if rounds:
+        columns = {
+            f"round {r}" if r else "before": module.validations[r] for r in dict.fromkeys((rounds[0], rounds[-1]))
+        }
+        console.print(score_table(f"Validation, {module.round} rounds, mean [95 % bootstrap interval]", columns))
+        _print_shares(console, columns)
+    if folder is not None:
+        best = folder / "best"
+        console.print(Text(f"adapter: {best if best.is_dir() else folder / 'last'}"))
+    if trainer.logger is not None and trainer.logger.save_dir:
+        console.print(Text(f"dashboard: tensorboard --logdir {trainer.logger.save_dir}"), soft_wrap=True)
+
+
+def print_prediction_report(path: str, count: int) -> None:
+    """Where the summaries are."""
+    Console().print(Text(f"{count} summaries written to {path}"), soft_wrap=True)
+
+
+def _cell(figures: Mapping[str, float], key: str, budget: str) -> str:
+    mean, low, high = (figures[f"val/{key}{end}@{budget}"] for end in ("", "_low", "_high"))
+    return f"{mean:.4f} \\[{low:.4f}, {high:.4f}]"
+
+
+def _print_shares(console: Console, columns: Mapping[str, Mapping[str, float]]) -> None:
+    for name, key in (("parsed", "val/parsed"), ("within budget", "val/within_budget")):
+        shares = " -> ".join(f"{figures[key]:.0%}" for figures in columns.values())
+        console.print(f"{name}: {shares}", highlight=False)

@@ -1,0 +1,15 @@
+"""Summaries that need no model, to be shown beside every one that does."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedTokenizerBase
+
+from squish_pl.cutting import cut_to_tokens
+from squish_pl.score.budget import Budget
+
+
+def lead(document: str, budget: Budget, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The copying baseline: the document's own opening, cut to the budget."""
+    limit = budget.limit(document, tokenizer)
+    opening = cut_to_tokens(document, tokenizer, limit) if budget.unit.counts_tokens else document[:limit]
+    return opening.strip()

@@ -1,0 +1,31 @@
+"""How sure a mean over documents is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def bootstrap_interval(
+    values: Tensor, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean (Efron 1979): documents are drawn again with replacement.
+
+    Args:
+        values: [N] one value per document.
+        confidence: Share of resampled means inside the interval.
+        resamples: How often the documents are drawn again.
+        seed: The same values give the same interval.
+
+    Returns:
+        (low, high); NaN for no values.
+    """
+    if values.numel() == 0:
+        return float("nan"), float("nan")
+    generator = torch.Generator().manual_seed(seed)
+    values = values.detach().double().cpu().flatten()
+    draws = torch.randint(values.numel(), (resamples, values.numel()), generator=generator)
+    means = values[draws].mean(dim=1)
+    tail = (1 - confidence) / 2
+    low, high = torch.quantile(means, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    return low, high

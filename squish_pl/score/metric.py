@@ -1,0 +1,81 @@
+"""SQUISH as a torchmetrics metric."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from squish_pl.score.bootstrap import bootstrap_interval
+from squish_pl.score.budget import Budget
+from squish_pl.score.scorer import ScoreRequest, SquishScorer
+from squish_pl.types import Document, Scores
+
+
+def squish(
+    scorer: SquishScorer,
+    documents: Sequence[Document | str],
+    summaries: Sequence[str | None],
+    budget: Budget | str | None,
+) -> list[Scores]:
+    """Scores one summary for each document.
+
+    Raises:
+        ValueError: The numbers of documents and summaries differ.
+    """
+    if len(documents) != len(summaries):
+        raise ValueError(f"expected a summary for each of the {len(documents)} documents, but got {len(summaries)}")
+    return scorer.score_batch([ScoreRequest(d, [s], budget) for d, s in zip(documents, summaries, strict=True)])
+
+
+class SquishMetric(Metric):
+    """Mean SQUISH over documents.
+
+    Every document counts the same, on however many processes it was scored: the single scores are gathered, so the
+    mean and its bootstrap interval are those of all documents together.
+
+    Args:
+        scorer: Shared, not copied, when the metric is cloned.
+        budget: Cap on each summary's length.
+        novel: Mean SQUISH-novel instead.
+
+    Example:
+        metric = SquishMetric(scorer, budget="10%")
+        metric.update(documents, summaries)
+        metric.compute()    # scalar float64 tensor
+        metric.interval()   # (low, high), 95 %
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    is_differentiable = False
+    values: list[Tensor]
+
+    def __init__(
+        self, scorer: SquishScorer, budget: Budget | str | None = "10%", novel: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.scorer = scorer
+        self.budget = None if budget is None else Budget.parse(budget)
+        self.novel = novel
+        self.add_state("values", default=[], dist_reduce_fx="cat")
+
+    def update(self, documents: Sequence[Document | str], summaries: Sequence[str | None]) -> None:
+        """Adds documents with one summary each (None for one that could not be parsed)."""
+        for scores in squish(self.scorer, documents, summaries, self.budget):
+            self.values.append((scores.novel_score if self.novel else scores.score).to(self.device))
+
+    def compute(self) -> Tensor:
+        """Mean score, a scalar float64 tensor; NaN before any update."""
+        return self._all().mean()
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Bootstrap interval of the mean over the documents this process knows of."""
+        return bootstrap_interval(self._all(), confidence)
+
+    def _all(self) -> Tensor:
+        return dim_zero_cat(self.values) if len(self.values) else torch.zeros(0, dtype=torch.float64)

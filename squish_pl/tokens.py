@@ -1,0 +1,49 @@
+"""Text to token ids, the one way the whole project does it."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedTokenizerBase
+
+from squish_pl.errors import ModelError
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of a text from outside: no special tokens added, and none recognised in the text.
+
+    A document or summary that contains the characters of a control token ("<|im_end|>") must not become one.
+    """
+    if not text:
+        return []
+    return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids)
+
+
+def encode_markup(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of our own markup (a chat template's output): control tokens in it are recognised."""
+    return list(tokenizer(text, add_special_tokens=False, verbose=False).input_ids) if text else []
+
+
+def count_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
+    """Number of tokens of a text, without special ones."""
+    return len(encode(tokenizer, text))
+
+
+def start_token_id(tokenizer: PreTrainedTokenizerBase, start_token: str | None = None) -> int:
+    """The token that a document is conditioned on when nothing else stands before it.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        start_token: A token's text. By default the tokenizer's beginning-of-sequence token, or, where a model has
+            none (Qwen), its end-of-text token, which separates documents in pre-training.
+
+    Raises:
+        ModelError: There is no such token.
+    """
+    if start_token is None:
+        for token_id in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+            if token_id is not None:
+                return int(token_id)
+        raise ModelError("the tokenizer has no beginning or end token; name one with the template's start_token")
+    token_id = tokenizer.get_vocab().get(start_token)
+    if token_id is None:
+        raise ModelError(f"the start token {start_token!r} is not in the tokenizer's vocabulary")
+    return int(token_id)

@@ -1,0 +1,163 @@
+"""What flows from room to room, and the one glossary of shapes.
+
+    Document -> Prompt -> Rollouts -> Scores -> rewards, advantages [D, G] -> Experience rows -> loss
+
+Letters used for shapes everywhere:
+
+    D  documents of a batch               G  summaries of a document (its group)
+    P  tokens of a prompt                 C  tokens of a completion, the longest of its group
+    T  tokens of a document               N  tokens of any flat list
+    B  rows of one forward pass           H  hidden size        V  vocabulary
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from squish_pl.score.budget import Budget
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text to summarise.
+
+    Attributes:
+        text: The text, already cut to the token limit of the run.
+        id: A name that stays the same between runs; the hash of the uncut text unless the source gave one.
+        url: Where it came from, for people.
+    """
+
+    text: str
+    id: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentBatch:
+    """Documents of one step, with the place in the stream that comes after them.
+
+    Attributes:
+        documents: D documents.
+        position: For each data worker, a plain dictionary from which its stream goes on (see `data.stream`).
+            The batch carries it because loaders read ahead: only a batch that was trained on moves the run's position.
+    """
+
+    documents: list[Document]
+    position: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the policy reads before it writes a summary.
+
+    Attributes:
+        document: The document to summarise.
+        budget: The cap on the summary's length.
+        text: The prompt as text, chat template applied.
+        token_ids: P token ids.
+    """
+
+    document: Document
+    budget: Budget
+    text: str
+    token_ids: tuple[int, ...]
+
+
+class Finish(enum.IntEnum):
+    """Why a completion ended."""
+
+    CLOSED = 0  #: the closing tag was written: a parsable summary
+    OUTGROWN = 1  #: longer than its budget allows, so the score is known to be 0
+    CAPPED = 2  #: the limit on generated tokens was hit before the summary closed
+    ENDED = 3  #: the model wrote its end token without closing the summary
+
+
+@dataclass(frozen=True, slots=True)
+class Rollouts:
+    """A group: G completions of one prompt, sampled from the policy.
+
+    A generated token is every sampled token up to the one that ends the summary, that one included.
+
+    Attributes:
+        prompt: The prompt all of them answer.
+        token_ids: [G, C] int64, sampled tokens; 0 where `mask` is false.
+        mask: [G, C] bool, true on generated tokens.
+        log_probs: [G, C] float32, ln p of each sampled token under the distribution it was drawn from, nats.
+        entropies: [G, C] float32, entropy of that distribution, nats.
+        finish: [G] int64, `Finish` values.
+        summaries: G parsed summaries; None where the completion cannot be parsed.
+    """
+
+    prompt: Prompt
+    token_ids: Tensor
+    mask: Tensor
+    log_probs: Tensor
+    entropies: Tensor
+    finish: Tensor
+    summaries: list[str | None]
+
+    @property
+    def lengths(self) -> Tensor:
+        """[G] int64, generated tokens of each completion."""
+        return self.mask.sum(dim=1)
+
+    @property
+    def size(self) -> int:
+        """G, the number of completions."""
+        return self.token_ids.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores of G summaries of one document. All tensors lie on the CPU.
+
+    Attributes:
+        score: [G] float64, SQUISH; 0 for a summary that is missing, empty or over the budget.
+        novel_score: [G] float64, SQUISH-novel: only document tokens in no n-gram shared with the summary count.
+        saved: [G] float64, nats saved over the whole document. NaN where the scorer was told not to spend a
+            forward pass on an over-budget summary; 0 for a missing or empty one.
+        information: Nats of the document alone, I(d).
+        within_budget: [G] bool, whether the summary exists and is no longer than the budget allows.
+        token_saved: [G, T] float32, nats saved per document token (rows follow `saved`).
+    """
+
+    score: Tensor
+    novel_score: Tensor
+    saved: Tensor
+    information: float
+    within_budget: Tensor
+    token_saved: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Experience:
+    """One completion as the policy pass needs it: a row of the learning batch.
+
+    Attributes:
+        prompt_ids: [P] int64.
+        completion_ids: [C_i] int64, generated tokens only.
+        old_log_probs: [C_i] float32, nats, from sampling.
+        advantage: The completion's advantage.
+        weight: What one of its tokens counts in the loss: 1 / (generated tokens of its group * documents of the batch).
+    """
+
+    prompt_ids: Tensor
+    completion_ids: Tensor
+    old_log_probs: Tensor
+    advantage: float
+    weight: float
+
+
+def pad_rows(rows: list[Tensor], value: float | int | bool = 0) -> Tensor:
+    """Stacks 1-d tensors of different lengths into [len(rows), longest], filled on the right with `value`."""
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
