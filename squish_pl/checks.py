@@ -51,6 +51,10 @@ def run_problems(module: SquishModule, datamodule: Any, trainer: Any) -> list[st
             f"model.micro_batch_size must divide the completions of a step, data.batch_size * model.group_size = "
             f"{datamodule.batch_size} * {module.group_size} = {rows}, but is {module.micro_batch_size}"
         )
+    if trainer.precision != "32-true":
+        found.append(
+            f"trainer.precision must stay 32-true, but is {trainer.precision}: set model.dtype for the model's weights"
+        )
     if trainer.world_size > 1:
         found.append(f"training runs on one device, but the trainer has {trainer.world_size}: set trainer.devices to 1")
     return found

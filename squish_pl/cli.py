@@ -83,6 +83,9 @@ class SquishCLI(LightningCLI):
             if self.subcommand == "fit":
                 report_problems(run_problems(self.model, self.datamodule, self.trainer))
 
+    def _parse_ckpt_path(self) -> None:
+        """Leaves the configuration alone: a checkpoint of ours holds no hyperparameters to override it with."""
+
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
         plugins = config.get("plugins") or []
         config["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]

@@ -42,7 +42,7 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        return self.model.get_input_embeddings().weight.device
+        return next(self.model.parameters()).device
 
     @property
     def context_length(self) -> int:
@@ -240,4 +240,4 @@ def _forget_quantisation(model: PreTrainedModel) -> None:
     ):
         if hasattr(holder, name):
             delattr(holder, name)
-    model.is_quantized = False
+    setattr(model, "is_quantized", False)  # noqa: B010 - nn.Module types its attributes as modules

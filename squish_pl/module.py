@@ -256,10 +256,16 @@ class SquishModule(LightningModule):
                 for values in ([row.advantage for row in part], [row.weight for row in part])
             )
             loss = self._loss(log_probs, old, advantages, weights, self.clip.low, self.clip.high)
-            self.manual_backward(loss.loss)
+            self._backward(loss.loss)
             totals.add(loss, entropies, log_probs.detach(), sampled, lengths)
             self.clock.tokens[POLICY] += sum(len(row.prompt_ids) + len(row.completion_ids) for row in part)
         return totals
+
+    def _backward(self, loss: Tensor) -> None:
+        if self._trainer is None:
+            loss.backward()
+        else:
+            self.manual_backward(loss)
 
     def _clip_gradients(self) -> float:
         parameters = self.backbone.adapter_parameters()
@@ -363,8 +369,9 @@ class SquishModule(LightningModule):
         tokens, room = len(longest.token_ids), self.backbone.context_length - self.sampling.max_new_tokens
         if tokens > room:
             raise DataError(
-                f"the prompt of document {longest.document.id or longest.document.text[:40]!r} has {tokens} tokens, but "
-                f"the model has room for {room} beside {self.sampling.max_new_tokens} new ones: set data.max_tokens lower"
+                f"the prompt of document {longest.document.id or longest.document.text[:40]!r} has {tokens} tokens, "
+                f"but the model has room for {room} beside {self.sampling.max_new_tokens} new ones: "
+                "set data.max_tokens lower"
             )
 
     def _log_figures(self, figures: dict[str, float], batch_size: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ def choose(options: Sequence[T], *place: int | str) -> T:
 
 def random_state() -> dict[str, Any]:
     """State of every global generator, as plain values and tensors (so that weights_only loading takes it)."""
-    _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    _, keys, position, has_gauss, gauss = cast("tuple[str, Any, int, int, float]", np.random.get_state(legacy=True))
     version, words, gauss_next = random.getstate()
     return {
         "torch": torch.get_rng_state(),

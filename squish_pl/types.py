@@ -13,8 +13,8 @@ Letters used for shapes everywhere:
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,9 +39,10 @@ class Document:
     url: str = ""
 
 
-@dataclass(frozen=True, slots=True)
 class DocumentBatch:
     """Documents of one step, with the place in the stream that comes after them.
+
+    A plain class: Lightning takes dataclasses apart on their way to the device, and there is nothing to move here.
 
     Attributes:
         documents: D documents.
@@ -49,8 +50,11 @@ class DocumentBatch:
             The batch carries it because loaders read ahead: only a batch that was trained on moves the run's position.
     """
 
-    documents: list[Document]
-    position: Mapping[str, Any] = field(default_factory=dict)
+    __slots__ = ("documents", "position")
+
+    def __init__(self, documents: Sequence[Document], position: Mapping[str, Any] | None = None) -> None:
+        self.documents = list(documents)
+        self.position = dict(position or {})
 
     def __len__(self) -> int:
         return len(self.documents)

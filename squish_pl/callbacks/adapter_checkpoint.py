@@ -95,14 +95,14 @@ class AdapterCheckpoint(Checkpoint):
         self._save_last(trainer, pl_module)
 
     def _save_last(self, trainer: Trainer, pl_module: SquishModule) -> None:
-        if trainer.fast_dev_run or self._saved_round == pl_module.round:
+        if _is_trial(trainer) or self._saved_round == pl_module.round:
             return
         self._saved_round = pl_module.round
         self._save_folder(trainer, pl_module, "last")
         trainer.save_checkpoint(self.last_checkpoint)
 
     def _save_folder(self, trainer: Trainer, pl_module: SquishModule, name: str) -> None:
-        if trainer.fast_dev_run or not trainer.is_global_zero:
+        if _is_trial(trainer) or not trainer.is_global_zero:
             return
         figures = pl_module.validations.get(pl_module.round, {})
         documents = str(getattr(getattr(trainer, "datamodule", None), "documents", "unknown"))
@@ -113,7 +113,7 @@ class AdapterCheckpoint(Checkpoint):
             "round": pl_module.round,
             "scores": figures,
         }
-        card = model_card(pl_module, documents, figures)  # type: ignore[arg-type]
+        card = model_card(pl_module, documents, figures)
         save_adapter(pl_module.backbone.model, self.dirpath / name, training, card)
 
     def state_dict(self) -> dict[str, Any]:
@@ -123,3 +123,7 @@ class AdapterCheckpoint(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes it back."""
         self.best = state_dict["best"]
+
+
+def _is_trial(trainer: Trainer) -> bool:
+    return bool(getattr(trainer, "fast_dev_run", False))

@@ -13,7 +13,7 @@ from squish_pl.data.filters import HeldOut, Selection, read_documents
 from squish_pl.data.settings import data_problems
 from squish_pl.data.sources import has_validation_split, open_source
 from squish_pl.data.stream import DocumentStream, Progress, StreamLoader
-from squish_pl.errors import ConfigError, DataError
+from squish_pl.errors import DataError, report_problems
 from squish_pl.types import Document, DocumentBatch
 
 
@@ -76,8 +76,7 @@ class DocumentDataModule(LightningDataModule):
             holdout_share=holdout_share,
             num_workers=num_workers,
         )
-        if problems:
-            raise ConfigError(problems)
+        report_problems(f"data.{problem}" for problem in problems)
         self.documents = documents
         self.validation_documents = validation_documents
         self.batch_size = batch_size
@@ -107,8 +106,7 @@ class DocumentDataModule(LightningDataModule):
             DataError: The restored position was written under other settings, or the documents cannot be opened.
         """
         self._check_resumed()
-        # A held-out share needs no ids: it covers the validation set.
-        ids = frozenset() if self.holdout_share else frozenset(document.id for document in self._validation_set())
+        ids = frozenset(document.id for document in self._validation_set())
         stream = DocumentStream(
             open_source(self.documents),
             name=self.documents,
@@ -164,30 +162,28 @@ class DocumentDataModule(LightningDataModule):
         if self._validation is None:
             # A held-out share is empty where validation has documents of its own: then all of them may be used.
             side = HeldOut(share=self.holdout_share or 1.0)
-            candidates = (
-                document
-                for document in read_documents(open_source(self.validation_documents or self.documents, "validation"))
-                if document.id in side and self.selection.objection(document) is None
-            )
             found: dict[str, Document] = {}
-            for document in candidates:
-                found.setdefault(document.id, document)
+            nearest: Document | None = None
+            for document in read_documents(open_source(self.validation_documents or self.documents, "validation")):
+                if self.selection.objection(document) is not None:
+                    continue
+                nearest = min(nearest or document, document, key=lambda d: d.id)
+                if document.id in side:
+                    found.setdefault(document.id, document)
                 if len(found) == self.validation_size:
                     break
-            if not found:
+            if nearest is None:
                 raise DataError(self._no_validation())
-            self._validation = list(found.values())
+            # a handful of documents may have none below the share: then the next one above it is held out
+            self._validation = list(found.values()) or [nearest]
         return self._validation
 
     def _no_validation(self) -> str:
         lengths = f"min_characters={self.selection.min_characters}, max_characters={self.selection.max_characters}"
-        message = f"{self.validation_documents or self.documents} gave no document to validate with ({lengths}"
-        if self.holdout_share:
-            return (
-                f"{message}, holdout_share={self.holdout_share}). Raise holdout_share, name other documents as "
-                "validation_documents, or change the limits on the length"
-            )
-        return f"{message}). Name other documents as validation_documents, or change the limits on the length"
+        return (
+            f"{self.validation_documents or self.documents} gave no document to validate with ({lengths}). "
+            "Name other documents as validation_documents, or change the limits on the length"
+        )
 
     def _once(self, documents: list[Document]) -> DataLoader[Document]:
         cut = self._cutter()

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
@@ -138,7 +138,7 @@ class Backbone(nn.Module):
 
     def compile_layers(self) -> None:
         """Compiles each decoder layer by itself (regional compilation), lengths left open."""
-        for layer in self._lm.decoder.layers:
+        for layer in cast(nn.ModuleList, self._lm.decoder.layers):
             layer.compile(dynamic=True)
 
     @contextmanager

@@ -121,7 +121,7 @@ class _Watch:
 def _decode(
     model: PreTrainedModel, watches: list[_Watch], group_size: int, settings: SamplingSettings, seeds: Sequence[int]
 ) -> list[Rollouts]:
-    device = model.get_input_embeddings().weight.device
+    device = next(model.parameters()).device
     generators = [torch.Generator(device=device).manual_seed(seed) for seed in seeds]
     rows = len(watches) * group_size
     input_ids, mask = _pad_left([watch.prompt.token_ids for watch in watches], device)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import warnings
@@ -145,10 +146,16 @@ def test_hub_validation_is_its_validation_split(corpus: Corpus, write: Write, mo
 
 def test_no_document_to_validate_with(write: Write) -> None:
     path = str(write("a.jsonl", ["one text"]))
-    with pytest.raises(DataError, match=r"no document to validate with .*Raise holdout_share"):
-        DocumentDataModule(path).val_dataloader()
     with pytest.raises(DataError, match=r"min_characters=9.*Name other documents"):
         DocumentDataModule(path, path, min_characters=9).setup("fit")
+
+
+def test_a_handful_of_documents_gives_one_to_validation_and_the_rest_to_training(write: Write) -> None:
+    texts = [f"text number {i}" for i in range(5)]
+    data = DocumentDataModule(str(write("a.jsonl", texts)), batch_size=1, holdout_share=1e-9, shuffle_window=0)
+    lowest = min(texts, key=lambda text: hashlib.sha256(text.encode()).hexdigest())
+    assert flat(data.val_dataloader()) == [lowest]
+    assert flat(data.train_dataloader(), 8) == [text for text in texts if text != lowest] * 2
 
 
 def test_all_problems_of_the_settings_at_once(tmp_path: Path) -> None:
@@ -157,12 +164,12 @@ def test_all_problems_of_the_settings_at_once(tmp_path: Path) -> None:
             str(tmp_path / "no.jsonl"), "hub://c4", batch_size=0, min_characters=5, max_characters=4, max_tokens=0,
             shuffle_window=-1, validation_size=0, validation_batch_size=0, holdout_share=1.0, num_workers=-1,
         )  # fmt: skip
-    names = [problem.split(":")[0].split()[0] for problem in caught.value.problems]
+    names = [problem.split(":")[0].removeprefix("data.") for problem in caught.value.problems]
     assert sorted(names) == sorted(
         ["documents", "validation_documents", "batch_size", "min_characters", "max_tokens", "shuffle_window",
          "validation_size", "validation_batch_size", "holdout_share", "num_workers"]
     )  # fmt: skip
-    assert "  - batch_size: expected at least 1, but got 0" in str(caught.value)
+    assert "  - data.batch_size: expected at least 1, but got 0" in str(caught.value)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -3,7 +3,7 @@ import json
 import peft
 import pytest
 import torch
-from conftest import ARCHITECTURES, make_byte_tokenizer, make_tiny_model
+from tiny import ARCHITECTURES, make_byte_tokenizer, make_tiny_model
 
 from squish_pl.errors import CheckpointError, ModelError
 from squish_pl.policy import Backbone, LoraSettings, completion_log_probs

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import make_byte_tokenizer, make_tiny_model
+from tiny import make_byte_tokenizer, make_tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

@@ -1,0 +1,43 @@
+"""Running the real command line on a tiny model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from squish_pl.cli import main
+
+
+def tiny_arguments(model: Path, folder: Path, rounds: int = 2) -> list[str]:
+    """Arguments of a run of seconds: smollm2.yaml with a tiny random model that closes a summary now and then."""
+    return [
+        "--config",
+        "smollm2.yaml",
+        f"--model.base={model}",
+        "--model.gguf_file=null",
+        '--model.prompt={"close_tag": "H", "chat": "never"}',
+        '--model.budgets=["60%"]',
+        '--model.validation_budgets=["10%", "20 tokens"]',
+        "--model.sampling.max_new_tokens=24",
+        "--model.group_size=4",
+        "--model.optimizer.learning_rate=0.01",
+        "--model.score.batch_tokens=4096",
+        "--data.max_tokens=120",
+        "--data.batch_size=2",
+        "--data.validation_size=3",
+        f"--checkpoint.dirpath={folder / 'run'}",
+        f"--trainer.logger.init_args.save_dir={folder / 'runs'}",
+        "--trainer.enable_model_summary=false",
+        f"--trainer.max_steps={rounds}",
+        "--trainer.val_check_interval=2",
+    ]
+
+
+def run_cli(arguments: list[str], capsys) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command run in this process."""
+    capsys.readouterr()
+    try:
+        code = main(arguments)
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err

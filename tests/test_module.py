@@ -1,0 +1,263 @@
+"""The module as a library: rounds, gradients and what moves."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from tiny import make_byte_tokenizer, make_tiny_model
+
+from squish_pl import SquishModule
+from squish_pl.callbacks import AdapterCheckpoint
+from squish_pl.errors import ConfigError, DataError
+from squish_pl.policy import Backbone, LoraSettings, PromptTemplate, SamplingSettings
+from squish_pl.rl import ClipSettings, RewardSettings, group_advantages, make_experience, zero_spread
+from squish_pl.settings import OptimizerSettings
+from squish_pl.types import Document, DocumentBatch
+
+# a random model hits one given byte now and then, so some of its summaries close and score
+PROMPT = PromptTemplate(instruction="{document}\n{limit}\n", close_tag="H")
+DOCUMENTS = [
+    Document("The ferry left at dawn. It carried 31 passengers and a goat named Ada.", "one"),
+    Document("Three councillors voted against the plan on Monday, and two of them said so at length.", "two"),
+    Document("Snow fell on the pass all night.", "three"),
+    Document("A chess club of nine members has bought the old bakery on Hill Street for 40,000 crowns.", "four"),
+]
+
+
+def make_module(dtype=torch.float64, checkpointing=False, shaken=True, **settings):
+    defaults = {
+        "budgets": ["60%"],
+        "validation_budgets": ["60%"],
+        "group_size": 4,
+        "micro_batch_size": 16,
+        "sampling": SamplingSettings(max_new_tokens=24),
+        "prompt": PROMPT,
+    }
+    module = SquishModule(**(defaults | settings))
+    tokenizer = make_byte_tokenizer()
+    lora = LoraSettings(r=4, alpha=8)
+    backbone = Backbone(make_tiny_model("qwen3", dtype), tokenizer, lora, gradient_checkpointing=checkpointing)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in backbone.adapter_parameters() if shaken else []:
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    module.set_backbone(backbone)
+    return module
+
+
+def make_rows(module, documents=DOCUMENTS):
+    groups = module.rollout(module.training_prompts(documents))
+    scores = module.scorer.score_batch([_request(group) for group in groups])
+    rewards, _ = module.rewards(groups, scores)
+    skip = zero_spread(rewards)
+    assert not skip.all(), "the test needs a group that teaches something"
+    return make_experience(groups, group_advantages(rewards), skip), groups, rewards
+
+
+def _request(group):
+    from squish_pl.score import ScoreRequest
+
+    return ScoreRequest(group.prompt.document, group.summaries, group.prompt.budget)
+
+
+def gradients(module, rows):
+    module.zero_grad()
+    totals = module.accumulate(rows)
+    return torch.cat([p.grad.flatten().double() for p in module.backbone.adapter_parameters()]), totals
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_slicing_groups_and_batch_differently_gives_the_same_gradient(dtype, tolerance):
+    module = make_module(dtype)
+    rows, _, _ = make_rows(module)
+    # the policy has moved since it sampled, so that ratios and clips take part
+    moved = [
+        dataclasses.replace(r, old_log_probs=r.old_log_probs + 0.4 * torch.randn(len(r.old_log_probs))) for r in rows
+    ]
+    whole, totals = gradients(module, moved)
+    assert whole.abs().max() > 0
+    for size in (1, 2, 3, 5, 8):
+        module.micro_batch_size = size
+        sliced, sliced_totals = gradients(module, moved)
+        assert (sliced - whole).norm() / whole.norm() < tolerance
+        assert sliced_totals.loss == pytest.approx(totals.loss, rel=1e-5)
+        assert (sliced_totals.clipped_low, sliced_totals.clipped_high) == (totals.clipped_low, totals.clipped_high)
+    # the order of documents does not matter either
+    assert (gradients(module, moved[::-1])[0] - whole).norm() / whole.norm() < tolerance
+
+
+def test_the_gradient_of_a_batch_is_the_mean_of_its_documents_gradients():
+    module = make_module()
+    rows, groups, rewards = make_rows(module)
+    whole, _ = gradients(module, rows)
+    parts = []
+    for d in range(len(groups)):
+        reward = rewards[d : d + 1]
+        part = make_experience(groups[d : d + 1], group_advantages(reward), zero_spread(reward))
+        parts.append(gradients(module, part)[0] if part else torch.zeros_like(whole))
+    assert torch.allclose(whole, torch.stack(parts).mean(0), rtol=1e-9, atol=1e-14)
+
+
+def test_skipping_a_group_of_equal_rewards_changes_no_gradient():
+    module = make_module()
+    _, groups, rewards = make_rows(module)
+    rewards[1] = 0.25
+    advantages = group_advantages(rewards)
+    skipped = make_experience(groups, advantages, zero_spread(rewards))
+    kept = make_experience(groups, advantages, torch.zeros(len(groups), dtype=torch.bool))
+    assert len(skipped) < len(kept)
+    assert torch.allclose(gradients(module, skipped)[0], gradients(module, kept)[0], rtol=1e-10, atol=1e-15)
+
+
+def test_gradient_checkpointing_changes_no_gradient():
+    plain, spared = make_module(), make_module(checkpointing=True)
+    rows, _, _ = make_rows(plain)
+    assert torch.allclose(gradients(plain, rows)[0], gradients(spared, rows)[0], rtol=1e-10, atol=1e-15)
+
+
+def fit(module, tmp_path, rounds=1, batches=None, callbacks=()):
+    data = batches or [DocumentBatch(DOCUMENTS)] * rounds
+    trainer = Trainer(
+        max_steps=rounds * module.policy_passes,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=bool(callbacks),
+        callbacks=list(callbacks),
+        default_root_dir=tmp_path,
+    )
+    loader = torch.utils.data.DataLoader(data, batch_size=None)
+    trainer.fit(module, loader)
+    return trainer
+
+
+def test_one_step_moves_the_adapter_and_nothing_else(tmp_path):
+    module = make_module(policy_passes=2, optimizer=OptimizerSettings(learning_rate=1e-2))
+    before = copy.deepcopy(dict(module.backbone.named_parameters()))
+    trainer = fit(module, tmp_path)
+    assert trainer.global_step == 2
+    assert module.round == 1
+    moved = {n for n, p in module.backbone.named_parameters() if not torch.equal(p, before[n])}
+    assert moved
+    assert moved == {n for n in before if "lora_" in n}
+
+
+def test_a_step_raises_the_probability_of_better_completions(tmp_path):
+    module = make_module(optimizer=OptimizerSettings(learning_rate=1e-3))
+    rows, _, _ = make_rows(module)
+    advantages = torch.tensor([row.advantage for row in rows], dtype=torch.float64)
+    lengths = torch.tensor([len(row.completion_ids) for row in rows])
+
+    def surrogate():
+        log_probs = torch.cat(module.accumulate(rows).log_probs)
+        return float((log_probs * advantages.repeat_interleave(lengths)).sum())
+
+    before = surrogate()
+    fit(module, tmp_path)  # draws the same rollouts: same seed, round and documents
+    assert surrogate() > before + 1e-4
+
+
+def test_first_pass_old_log_probs_have_a_ratio_of_exactly_one(tmp_path):
+    module = make_module(torch.float32, old_log_probs="first_pass")
+    fit(module, tmp_path)
+    assert module.figures["policy/ratio"] == 1.0
+    several = make_module(
+        old_log_probs="first_pass",
+        policy_passes=3,
+        optimizer=OptimizerSettings(learning_rate=5e-2, max_grad_norm=0),
+        clip=ClipSettings(0.01, 0.01),
+    )
+    fit(several, tmp_path)
+    assert several.figures["policy/ratio"] != 1.0
+    assert several.figures["policy/clipped_low"] + several.figures["policy/clipped_high"] > 0
+
+
+def final_adapter(tmp_path, **settings):
+    module = make_module(optimizer=OptimizerSettings(learning_rate=1e-2, **settings.pop("optimizer", {})), **settings)
+    fit(module, tmp_path, rounds=3)
+    return torch.cat([p.detach().flatten() for p in module.backbone.adapter_parameters()])
+
+
+def test_offloading_the_optimiser_changes_nothing(tmp_path):
+    plain = final_adapter(tmp_path, optimizer={"offload": False})
+    assert torch.equal(plain, final_adapter(tmp_path, optimizer={"offload": True}))
+    assert not torch.equal(plain, final_adapter(tmp_path, seed=1))
+
+
+def test_warm_up_and_clipping(tmp_path):
+    module = make_module(optimizer=OptimizerSettings(learning_rate=1e-2, warmup_steps=3))
+    fit(module, tmp_path, rounds=1)
+    assert module.figures["optim/learning_rate"] == pytest.approx(1e-2 * 2 / 4)  # of the next step
+    rows, _, _ = make_rows(module)
+    gradients(module, rows)
+    module.optimizer_settings = OptimizerSettings(max_grad_norm=1e-3)
+    before = module._clip_gradients()
+    after = torch.cat([p.grad.flatten() for p in module.backbone.adapter_parameters()]).norm()
+    assert before > 1e-3
+    assert float(after) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_batch_that_teaches_nothing_still_counts(tmp_path):
+    module = make_module(prompt=PromptTemplate(instruction="{document}{limit}", close_tag="@never@"), shaken=False)
+    before = [p.clone() for p in module.backbone.adapter_parameters()]
+    trainer = fit(module, tmp_path, rounds=2)
+    assert trainer.global_step == module.round == 2
+    assert module.figures["reward/zero_spread"] == 1.0
+    assert all(torch.equal(a, b) for a, b in zip(before, module.backbone.adapter_parameters(), strict=True))
+
+
+def test_options_of_the_ablations_train(tmp_path):
+    for settings in (
+        {"reward": RewardSettings(own_information=0.1)},
+        {"reward": RewardSettings(objective="squish_novel", invalid=0.0), "advantage": "mean_std"},
+        {"budgets": ["40 chars", "16 tokens", "50% tokens"]},
+    ):
+        module = make_module(**settings)
+        fit(module, tmp_path)
+        assert module.figures["policy/grad_norm"] > 0
+
+
+def test_own_information_is_subtracted_from_the_reward():
+    module = make_module(reward=RewardSettings(own_information=0.1, invalid=0.0))
+    plain = make_module(reward=RewardSettings(invalid=0.0))
+    groups = module.rollout(module.training_prompts(DOCUMENTS))
+    scores = module.scorer.score_batch([_request(group) for group in groups])
+    reward, valid = module.rewards(groups, scores)
+    expected, _ = plain.rewards(groups, scores)
+    assert valid.any()
+    for d, g in valid.nonzero().tolist():
+        own = float(module.scorer.information([groups[d].summaries[g]])[0].sum())
+        assert float(expected[d, g] - reward[d, g]) == pytest.approx(0.1 * own / scores[d].information, rel=1e-6)
+
+
+def test_the_checkpoint_holds_the_adapter_and_never_the_base(tmp_path):
+    module = make_module(torch.float32)
+    trainer = fit(module, tmp_path, callbacks=[AdapterCheckpoint(dirpath=str(tmp_path / "run"), every_n_rounds=1)])
+    callback = next(c for c in trainer.callbacks if isinstance(c, AdapterCheckpoint))
+    checkpoint = torch.load(callback.last_checkpoint, weights_only=True)
+    assert checkpoint["state_dict"]
+    assert all("lora_" in name for name in checkpoint["state_dict"])
+    assert checkpoint["squish"]["round"] == 1
+    assert checkpoint["squish"]["base_fingerprint"] == module.backbone.fingerprint
+    other = make_module(torch.float32)
+    other.load_state_dict(checkpoint["state_dict"])
+    for mine, theirs in zip(other.backbone.adapter_parameters(), module.backbone.adapter_parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_all_problems_are_reported_together():
+    with pytest.raises(ConfigError) as caught:
+        SquishModule(group_size=1, budgets=["0%", "5%"], policy_passes=0, clip=ClipSettings(low=2.0))
+    assert len(caught.value.problems) == 4
+    for word in ("group_size", "'0%'", "policy_passes", "clip.low"):
+        assert word in str(caught.value)
+
+
+def test_a_prompt_too_long_for_the_model_is_named():
+    module = make_module()
+    with pytest.raises(DataError, match=r"document 'long' has \d+ tokens.*data\.max_tokens"):
+        module.rollout(module.training_prompts([Document("x" * 5000, "long")]))
