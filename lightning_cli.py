@@ -1,4 +1,4 @@
-"""Entry point: python lightning_cli.py {fit,validate,predict} --config NAME."""
+"""Entry point: python lightning_cli.py {fit,validate,predict} --config NAME, or score."""
 
 import sys
 

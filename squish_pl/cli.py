@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, auto_cli
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -31,6 +31,7 @@ from squish_pl.data import DocumentDataModule
 from squish_pl.errors import CheckpointError, SquishError, all_problems_together, report_problems
 from squish_pl.module import SquishModule
 from squish_pl.report import print_fit_report, print_prediction_report, print_validation_report
+from squish_pl.score_command import score
 
 
 class SquishCLI(LightningCLI):
@@ -153,7 +154,10 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         arguments = find_configs(list(sys.argv[1:] if args is None else args))
         sys.argv = [sys.argv[0]]  # LightningCLI warns where it sees both
-        SquishCLI(arguments)
+        if arguments[:1] == ["score"]:
+            auto_cli(score, args=arguments[1:], as_positional=False, exit_on_error=False)
+        else:
+            SquishCLI(arguments)
     except SquishError as error:
         return _fail(str(error))
     except ArgumentError as error:

@@ -175,6 +175,7 @@ class SquishModule(LightningModule):
         self.clock.start_round()
         with self.clock(ROLLOUT, self.device):
             groups = self.rollout(self.training_prompts(batch.documents))
+        self.scorer.take_tokens()  # those of a validation in between are not this round's
         with self.clock(SCORING, self.device):
             scores = self.scorer.score_batch(_requests(groups))
             rewards, valid = self.rewards(groups, scores)
@@ -299,7 +300,7 @@ class SquishModule(LightningModule):
             if self.logger is not None:
                 self.logger.log_metrics(figures, step=0)
         else:
-            self.log_dict(figures)
+            self.log_dict(figures | {"step": float(self.round)})
 
     def predict_step(self, batch: DocumentBatch, batch_idx: int) -> list[Rollouts]:
         """One summary for each document and validation budget."""
@@ -378,8 +379,8 @@ class SquishModule(LightningModule):
         if self._trainer is None:
             return
         shown = {"reward/mean": "reward", "rollout/entropy": "entropy"}
-        for key, value in figures.items():
-            self.log(key, value, batch_size=batch_size)
+        # "step" is Lightning's name for the horizontal axis: rounds, whatever the number of optimiser steps
+        self.log_dict(figures | {"step": float(self.round)}, batch_size=batch_size)
         for key, name in shown.items():
             self.log(name, figures[key], prog_bar=True, logger=False, batch_size=batch_size)
 

@@ -25,7 +25,7 @@ def score_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> Table
     table.add_column("budget")
     table.add_column("score")
     for heading in (*columns, "copied opening"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for budget in [key.split("@", 1)[1] for key in figures if key.startswith("val/squish@")]:
         for key, lead, name in (("squish", "lead", "SQUISH"), ("novel", "lead_novel", "SQUISH-novel")):
             cells = [_cell(column, key, budget) for column in columns.values()]
@@ -69,7 +69,7 @@ def print_prediction_report(path: str, count: int) -> None:
 
 def _cell(figures: Mapping[str, float], key: str, budget: str) -> str:
     mean, low, high = (figures[f"val/{key}{end}@{budget}"] for end in ("", "_low", "_high"))
-    return f"{mean:.4f} \\[{low:.4f}, {high:.4f}]"
+    return f"{mean:.4f}\n\\[{low:.4f}, {high:.4f}]"
 
 
 def _print_shares(console: Console, columns: Mapping[str, Mapping[str, float]]) -> None:

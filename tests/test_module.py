@@ -261,3 +261,15 @@ def test_a_prompt_too_long_for_the_model_is_named():
     module = make_module()
     with pytest.raises(DataError, match=r"document 'long' has \d+ tokens.*data\.max_tokens"):
         module.rollout(module.training_prompts([Document("x" * 5000, "long")]))
+
+
+@pytest.mark.slow
+def test_compiled_layers_and_loss_give_the_same_gradient(tmp_path):
+    plain = make_module(torch.float32)
+    compiled = make_module(torch.float32, compile=True, checkpointing=True)
+    rows, _, _ = make_rows(plain)
+    assert [r.completion_ids.tolist() for r in make_rows(compiled)[0]] == [r.completion_ids.tolist() for r in rows]
+    expected, got = gradients(plain, rows)[0], gradients(compiled, rows)[0]
+    assert (got - expected).norm() / expected.norm() < 1e-5
+    fit(compiled, tmp_path, rounds=2)
+    assert compiled.round == 2

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -96,6 +96,7 @@ class Backbone(nn.Module):
             # transformers is renaming it
             enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
             enable({"use_reentrant": False})
+        self.compiled = False
         self._lm = LanguageModel(model)
         self.policy = PolicyView(self)
         self.reference: ReferenceModel = ReferenceView(self)
@@ -138,6 +139,7 @@ class Backbone(nn.Module):
 
     def compile_layers(self) -> None:
         """Compiles each decoder layer by itself (regional compilation), lengths left open."""
+        self.compiled = True
         for layer in cast(nn.ModuleList, self._lm.decoder.layers):
             layer.compile(dynamic=True)
 
@@ -178,7 +180,9 @@ class PolicyView:
     def generating(self) -> Iterator[PreTrainedModel]:
         """The whole model in evaluation mode, without gradients, for sampling with a cache."""
         backbone = self._backbone()
-        with backbone.mode(training=False), torch.no_grad():
+        # a cache that grows by a token a step would be compiled again and again
+        stance = torch.compiler.set_stance("force_eager") if backbone.compiled else nullcontext()
+        with backbone.mode(training=False), torch.no_grad(), stance:
             yield backbone.language_model.model
 
 

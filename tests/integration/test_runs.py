@@ -100,8 +100,8 @@ def test_every_scalar_is_documented_and_every_documented_one_is_there(finished_r
     on_gpu = {f"memory/{phase}_peak_gb" for phase in ("rollout", "scoring", "policy")}
     assert documented - logged == on_gpu
     assert logged - documented == set()
-    assert [point.step for point in events.Scalars("val/squish")] == [0, 1, 3, 5]
-    assert len(events.Scalars("reward/mean")) == 6
+    assert [point.step for point in events.Scalars("val/squish")] == [0, 2, 4, 6]
+    assert [point.step for point in events.Scalars("reward/mean")] == [1, 2, 3, 4, 5, 6]
     for shares in zip(
         *(events.Scalars(f"rollout/{end}") for end in ("closed", "outgrown", "capped", "ended")), strict=True
     ):
@@ -124,10 +124,10 @@ def test_validate_and_predict_from_a_checkpoint_or_adapter(finished_run, tiny_mo
     ):
         code, out, _ = run_cli(["validate", *arguments, *source], capsys)
         assert code == 0
-        results.append(re.findall(r"-?\d\.\d{4} \[[^\]]*\]", out))
+        results.append(re.findall(r"-?\d\.\d{4}", out))
     assert results[0] == results[1]
     assert results[0]
-    assert all(number in final for number in re.findall(r"-?\d\.\d{4}", results[0][0]))
+    assert set(results[0]) <= set(final)  # the same model scores what it scored at the end of the run
 
     texts = tmp_path / "texts"
     texts.mkdir()

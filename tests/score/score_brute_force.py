@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-
 BEGIN, END = 256, 257  # <s> and </s> of the byte tokenizer
 FRAME = "A summary of the article that follows:\n{summary}\n\nThe article:\n"
 FAMILY = "\U0001f469‍\U0001f469‍\U0001f467"  # one glyph of five characters, two of them joiners
@@ -95,7 +94,21 @@ def plain_ids(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
     return lambda text: tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
 
-PIECES = ["the ", "ferry ", "left", " dawn", "quay. ", "\n", "  ", "é", "e\u0301", "\U0001f600", FAMILY, "東京", "1,234"]
+PIECES = [
+    "the ",
+    "ferry ",
+    "left",
+    " dawn",
+    "quay. ",
+    "\n",
+    "  ",
+    "é",
+    "e\u0301",
+    "\U0001f600",
+    FAMILY,
+    "東京",
+    "1,234",
+]
 
 
 def random_text(draw: random.Random, pieces: int) -> str:

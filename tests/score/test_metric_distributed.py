@@ -17,6 +17,7 @@ from tiny import make_byte_tokenizer, make_tiny_model
 
 from squish_pl.score import FrozenModel, SquishMetric, SquishScorer
 
+
 def make_scorer() -> SquishScorer:
     return SquishScorer(FrozenModel(make_tiny_model("llama", torch.float64)), make_byte_tokenizer())
 

@@ -52,7 +52,9 @@ def slow_scores(scorer: SquishScorer) -> list[Slow]:
     model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=GGUF, dtype=torch.float64).eval()
     ids = plain_ids(scorer.tokenizer)
     begin = scorer.tokenizer.convert_tokens_to_ids("<|im_start|>")
-    assert next(model.parameters()).dtype == torch.float64
+    # every weight unpacked, or the matrix products would be computed in float32
+    assert all(parameter.dtype == torch.float64 for parameter in model.parameters())
+    assert type(model.model.layers[0].mlp.up_proj) is torch.nn.Linear
     assert 90 <= len(ids(DOCUMENT)) <= 150
     return [slow_squish(model, DOCUMENT, summary, start=begin, ids=ids) for summary in SUMMARIES]
 

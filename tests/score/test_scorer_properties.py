@@ -45,7 +45,7 @@ def assert_same(actual: Scores, expected: Scores, order: list[int] | None = None
 
 
 @given(document=TEXTS.filter(bool), summary=TEXTS.filter(str.strip))
-@few_examples(40)
+@few_examples(200)
 def test_equals_slow_computation(document: str, summary: str) -> None:
     scores = fresh_scorer().score(document, [summary])
     slow = slow_squish(model(), document, summary, n=2)
@@ -56,7 +56,7 @@ def test_equals_slow_computation(document: str, summary: str) -> None:
 
 
 @given(request=REQUESTS)
-@few_examples(50)
+@few_examples(150)
 def test_at_most_one_finite_and_zero_where_nothing_is_said(request: ScoreRequest) -> None:
     scores = fresh_scorer().score_batch([request])[0]
     assert (scores.score <= 1).all()
@@ -72,7 +72,7 @@ def test_at_most_one_finite_and_zero_where_nothing_is_said(request: ScoreRequest
 
 
 @given(request=REQUESTS, seed=st.integers(0, 99))
-@few_examples(30)
+@few_examples(100)
 def test_permuting_summaries_permutes_everything(request: ScoreRequest, seed: int) -> None:
     order = random.Random(seed).sample(range(len(request.summaries)), len(request.summaries))
     shuffled = ScoreRequest(request.document, [request.summaries[i] for i in order], request.budget)
@@ -81,7 +81,7 @@ def test_permuting_summaries_permutes_everything(request: ScoreRequest, seed: in
 
 
 @given(requests=st.lists(REQUESTS, min_size=2, max_size=3), batch_tokens=st.sampled_from([1, 64, 300, 8192]))
-@few_examples(25)
+@few_examples(100)
 def test_neighbours_never_change_a_score(requests: list[ScoreRequest], batch_tokens: int) -> None:
     together = fresh_scorer(batch_tokens).score_batch(requests)
     for scores, request in zip(together, requests, strict=True):
@@ -91,7 +91,7 @@ def test_neighbours_never_change_a_score(requests: list[ScoreRequest], batch_tok
 
 
 @given(request=REQUESTS, times=st.integers(2, 3))
-@few_examples(25)
+@few_examples(100)
 def test_duplicates_are_equal(request: ScoreRequest, times: int) -> None:
     repeated = ScoreRequest(request.document, list(request.summaries) * times, request.budget)
     scorer = fresh_scorer()
@@ -104,7 +104,7 @@ def test_duplicates_are_equal(request: ScoreRequest, times: int) -> None:
 
 
 @given(document=TEXTS, summary=TEXTS, left=st.text(" \n\t\r\u00a0\u2003", max_size=4), budget=BUDGETS)
-@few_examples(25)
+@few_examples(100)
 def test_white_space_around_a_summary_is_nothing(document: str, summary: str, left: str, budget: str | None) -> None:
     scorer = fresh_scorer()
     bare, wrapped = scorer.score(document, [summary.strip(), left + summary + left], budget).score.tolist()
@@ -112,7 +112,7 @@ def test_white_space_around_a_summary_is_nothing(document: str, summary: str, le
 
 
 @given(sign=st.sampled_from("ax\n<é"), summary=TEXTS.filter(str.strip))
-@few_examples(20)
+@few_examples(60)
 def test_documents_of_one_character(sign: str, summary: str) -> None:
     scores = fresh_scorer().score(sign, [summary])
     slow = slow_squish(model(), sign, summary, n=2)
@@ -121,7 +121,7 @@ def test_documents_of_one_character(sign: str, summary: str) -> None:
 
 
 @given(summaries=SUMMARIES, budget=BUDGETS)
-@few_examples(15)
+@few_examples(60)
 def test_documents_without_tokens(summaries: list[str | None], budget: str | None) -> None:
     scores = fresh_scorer().score("", summaries, budget)
     zeros = [0.0] * len(summaries)
