@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -69,14 +69,17 @@ class LanguageModel:
         expected = self.model(input_ids=row, use_cache=False).logits
         actual = head(self.decoder(input_ids=row, use_cache=False).last_hidden_state)
         self.model.train(was_training)
-        return expected.shape == actual.shape and torch.allclose(expected, actual, rtol=1e-3, atol=1e-4)
+        tolerance = 8 * torch.finfo(expected.dtype).eps
+        scale = float(expected.abs().max())
+        return expected.shape == actual.shape and torch.allclose(expected, actual, rtol=0, atol=tolerance * scale)
 
 
 def has_adapter(model: nn.Module) -> bool:
-    """Whether any layer of the model is wrapped by a PEFT adapter."""
+    """Whether the model, or any layer of it, is wrapped by a PEFT adapter."""
+    from peft import PeftModel
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    return any(isinstance(module, BaseTunerLayer) for module in model.modules())
+    return isinstance(model, PeftModel) or any(isinstance(module, BaseTunerLayer) for module in model.modules())
 
 
 def context_length(config: Any) -> int:
@@ -137,29 +140,15 @@ def explain_load_errors(what: str, base: str) -> Iterator[None]:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Hides transformers' own progress bars, which would break ours."""
+    """Hides transformers' progress bars (and the GGUF reader's, which has no switch): they would break ours."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
-        with _silent_tqdm():
+        with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
             yield
     finally:
         if shown:
             transformers_logging.enable_progress_bar()
-
-
-@contextmanager
-def _silent_tqdm() -> Iterator[None]:
-    # the GGUF reader uses plain tqdm, which knows this switch
-    before = os.environ.get("TQDM_DISABLE")
-    os.environ["TQDM_DISABLE"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["TQDM_DISABLE"]
-        else:
-            os.environ["TQDM_DISABLE"] = before
 
 
 def pick_dtype(dtype: str, device: torch.device | str) -> torch.dtype:

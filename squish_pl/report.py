@@ -27,7 +27,7 @@ def score_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> Table
     for heading in (*columns, "copied opening"):
         table.add_column(heading, justify="right", no_wrap=True)
     for budget in [key.split("@", 1)[1] for key in figures if key.startswith("val/squish@")]:
-        for key, lead, name in (("squish", "lead", "SQUISH"), ("novel", "lead_novel", "SQUISH-novel")):
+        for key, lead, name in (("squish", "lead", "SQUISH"), ("novel", "lead_novel", "novel")):
             cells = [_cell(column, key, budget) for column in columns.values()]
             table.add_row(budget, name, *cells, _cell(figures, lead, budget))
     return table
@@ -39,7 +39,8 @@ def print_validation_report(module: SquishModule) -> None:
     documents = len({line.document_id for line in module.validated})
     console.print(
         score_table(
-            f"{documents} documents, mean [95 % bootstrap interval]", {"policy": module.validations[module.round]}
+            f"{documents} documents: SQUISH and SQUISH-novel, mean [95 % interval]",
+            {"policy": module.validations[module.round]},
         )
     )
     _print_shares(console, {"policy": module.validations[module.round]})
@@ -53,7 +54,9 @@ def print_fit_report(module: SquishModule, trainer: Trainer, folder: Path | None
         columns = {
             f"round {r}" if r else "before": module.validations[r] for r in dict.fromkeys((rounds[0], rounds[-1]))
         }
-        console.print(score_table(f"Validation, {module.round} rounds, mean [95 % bootstrap interval]", columns))
+        console.print(
+            score_table(f"After {module.round} rounds: SQUISH and SQUISH-novel, mean [95 % interval]", columns)
+        )
         _print_shares(console, columns)
     if folder is not None:
         best = folder / "best"
@@ -69,7 +72,7 @@ def print_prediction_report(path: str, count: int) -> None:
 
 def _cell(figures: Mapping[str, float], key: str, budget: str) -> str:
     mean, low, high = (figures[f"val/{key}{end}@{budget}"] for end in ("", "_low", "_high"))
-    return f"{mean:.4f}\n\\[{low:.4f}, {high:.4f}]"
+    return f"{mean:.4f}\n\\[{low:.3f}, {high:.3f}]"
 
 
 def _print_shares(console: Console, columns: Mapping[str, Mapping[str, float]]) -> None:

@@ -14,6 +14,8 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """
     if not text:
         return []
+    # half a surrogate pair, which JSON can carry, is no character: it becomes a question mark
+    text = text.encode("utf-8", "replace").decode("utf-8")
     return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids)
 
 

@@ -131,7 +131,8 @@ class Scores:
         saved: [G] float64, nats saved over the whole document. NaN where the scorer was told not to spend a
             forward pass on an over-budget summary; 0 for a missing or empty one.
         information: Nats of the document alone, I(d).
-        within_budget: [G] bool, whether the summary exists and is no longer than the budget allows.
+        within_budget: [G] bool, whether the summary is there (not None) and no longer than the budget allows; an
+            empty one is.
         token_saved: [G, T] float32, nats saved per document token (rows follow `saved`).
     """
 

@@ -11,5 +11,5 @@ from squish_pl.score.budget import Budget
 def lead(document: str, budget: Budget, tokenizer: PreTrainedTokenizerBase) -> str:
     """The copying baseline: the document's own opening, cut to the budget."""
     limit = budget.limit(document, tokenizer)
-    opening = cut_to_tokens(document, tokenizer, limit) if budget.unit.counts_tokens else document[:limit]
-    return opening.strip()
+    opening = document.lstrip()  # white space at the ends of a summary does not count
+    return (cut_to_tokens(opening, tokenizer, limit) if budget.unit.counts_tokens else opening[:limit]).rstrip()

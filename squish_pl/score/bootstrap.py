@@ -24,8 +24,15 @@ def bootstrap_interval(
         return float("nan"), float("nan")
     generator = torch.Generator().manual_seed(seed)
     values = values.detach().double().cpu().flatten()
-    draws = torch.randint(values.numel(), (resamples, values.numel()), generator=generator)
-    means = values[draws].mean(dim=1)
+    at_a_time = max(1, 4_000_000 // values.numel())
+    means = torch.cat(
+        [
+            values[
+                torch.randint(values.numel(), (min(at_a_time, resamples - done), values.numel()), generator=generator)
+            ].mean(dim=1)
+            for done in range(0, resamples, at_a_time)
+        ]
+    )
     tail = (1 - confidence) / 2
     low, high = torch.quantile(means, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return low, high

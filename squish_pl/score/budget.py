@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 
 from transformers import PreTrainedTokenizerBase
@@ -48,6 +49,12 @@ class Budget:
     value: Fraction
     unit: BudgetUnit
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.value, (Fraction, int)):
+            raise TypeError(
+                f"expected an exact Fraction, but got {self.value!r}: Budget.parse reads a budget from text"
+            )
+
     @classmethod
     def parse(cls, text: str | Budget) -> Budget:
         """Reads a budget.
@@ -61,14 +68,8 @@ class Budget:
         if isinstance(text, Budget):
             return text
         match = _PATTERN.fullmatch(str(text).strip().lower())
-        units = {
-            "": "chars",
-            "char": "chars",
-            "chars": "chars",
-            "characters": "chars",
-            "token": "tokens",
-            "tokens": "tokens",
-        }
+        words = ("", "char", "chars", "character", "characters")
+        units = dict.fromkeys(words, "chars") | {"token": "tokens", "tokens": "tokens"}
         if match is None or match["unit"] not in units:
             raise BudgetError(f"expected {_EXAMPLES}, but got {text!r}")
         if not match["share"] and not match["unit"]:
@@ -87,7 +88,8 @@ class Budget:
     def __str__(self) -> str:
         if not self.unit.is_share:
             return f"{self.value} {self.unit.value}"
-        return f"{float(self.value * 100):g}%" + (" tokens" if self.unit.counts_tokens else "")
+        percent = Decimal(self.value.numerator) * 100 / Decimal(self.value.denominator)
+        return f"{percent.normalize():f}%" + (" tokens" if self.unit.counts_tokens else "")
 
     def limit(self, document: str, tokenizer: PreTrainedTokenizerBase | None = None) -> int:
         """The longest summary allowed for a document, in characters or tokens: `floor(share * length)`.

@@ -36,7 +36,7 @@ class SquishMetric(Metric):
     """Mean SQUISH over documents.
 
     Every document counts the same, on however many processes it was scored: the single scores are gathered, so the
-    mean and its bootstrap interval are those of all documents together.
+    mean is that of all documents together.
 
     Args:
         scorer: Shared, not copied, when the metric is cloned.
@@ -63,6 +63,7 @@ class SquishMetric(Metric):
         self.budget = None if budget is None else Budget.parse(budget)
         self.novel = novel
         self.add_state("values", default=[], dist_reduce_fx="cat")
+        self.set_dtype(torch.float64)  # what a process without documents stands in with, must match the others
 
     def update(self, documents: Sequence[Document | str], summaries: Sequence[str | None]) -> None:
         """Adds documents with one summary each (None for one that could not be parsed)."""
@@ -74,7 +75,7 @@ class SquishMetric(Metric):
         return self._all().mean()
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Bootstrap interval of the mean over the documents this process knows of."""
+        """Bootstrap interval of the mean over the documents this process knows of; over all inside `sync_context`."""
         return bootstrap_interval(self._all(), confidence)
 
     def _all(self) -> Tensor:

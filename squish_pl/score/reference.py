@@ -51,8 +51,7 @@ class FrozenModel(ReferenceModel):
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        if has_adapter(model):
-            raise TypeError("the reference must not carry an adapter: use Backbone(...).reference, which keeps it off")
+        _refuse_adapter(model)
         self._lm = LanguageModel(model.eval().requires_grad_(False))
 
     @property
@@ -65,8 +64,14 @@ class FrozenModel(ReferenceModel):
 
     @torch.inference_mode()
     def hidden(self, input_ids: Tensor) -> Tensor:
+        _refuse_adapter(self._lm.model)  # peft changes a model in place: one may have been put in since
         return self._lm.hidden(input_ids)
 
     @torch.inference_mode()
     def head(self, hidden: Tensor) -> Tensor:
         return self._lm.head(hidden)
+
+
+def _refuse_adapter(model: PreTrainedModel) -> None:
+    if has_adapter(model):
+        raise TypeError("the reference must not carry an adapter: use Backbone(...).reference, which keeps it off")

@@ -9,6 +9,7 @@ SQUISH-novel sums the savings only over document tokens that lie in no n-gram sh
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from squish_pl.errors import report_problems
+from squish_pl.errors import ModelError, report_problems
 from squish_pl.language_model import load_model, load_tokenizer, pick_dtype
 from squish_pl.score.budget import Budget
 from squish_pl.score.information import Row, token_information
@@ -116,7 +117,8 @@ class SquishScorer:
         Returns:
             For each text [T] nats per token, on the CPU.
         """
-        return self._information_alone([tuple(encode(self.tokenizer, text)) for text in texts])
+        known = self._information_alone([tuple(encode(self.tokenizer, text)) for text in texts])
+        return [information.clone() for information in known]  # the caller's to change
 
     def score(
         self,
@@ -146,12 +148,14 @@ class SquishScorer:
         Raises:
             BudgetError: A budget cannot be understood.
             DataError: A document with its summary does not fit into the reference's context.
+            ModelError: The reference gives no finite information.
+            TypeError: Summaries are one string instead of a sequence of them.
         """
         jobs = [self._prepare(request, skip_over_budget) for request in requests]
-        self._information_alone([job.document_ids for job in jobs])  # all in one go; remembered for the lines below
+        alone = self._information_alone([job.document_ids for job in jobs])
         rows = list(dict.fromkeys(row for job in jobs for row in job.rows if row is not None))
         with_summary = dict(zip(rows, self._measure(rows), strict=True))
-        return [self._finish(job, with_summary) for job in jobs]
+        return [self._finish(job, a.double(), with_summary) for job, a in zip(jobs, alone, strict=True)]
 
     def take_tokens(self) -> int:
         """Tokens that went through the reference since the last call."""
@@ -159,6 +163,8 @@ class SquishScorer:
         return tokens
 
     def _prepare(self, request: ScoreRequest, skip_over_budget: bool) -> _Job:
+        if isinstance(request.summaries, str):
+            raise TypeError("expected a sequence of summaries, but got one string: put it into a list")
         text = request.document if isinstance(request.document, str) else request.document.text
         budget = None if request.budget is None else Budget.parse(request.budget)
         limit = None if budget is None else budget.limit(text, self.tokenizer)
@@ -176,9 +182,12 @@ class SquishScorer:
         ]
         return _Job(document_ids, summaries, within, rows)
 
-    def _finish(self, job: _Job, with_summary: dict[Row, Tensor]) -> Scores:
-        alone = self._information_alone([job.document_ids])[0].double()
+    def _finish(self, job: _Job, alone: Tensor, with_summary: dict[Row, Tensor]) -> Scores:
         total = float(alone.sum())
+        if not math.isfinite(total):
+            raise ModelError(
+                f"the reference gives a document the information {total}: try another dtype, such as float32"
+            )
         saved, novel, token_saved = [], [], []
         for summary, row in zip(job.summaries, job.rows, strict=True):
             if row is None:
@@ -194,10 +203,8 @@ class SquishScorer:
             saved.append(float(per_token.sum()))
             novel.append(float(per_token[~copied].sum()))
         within = torch.tensor(job.within, dtype=torch.bool)
-        share = [
-            torch.where(within, torch.tensor(nats, dtype=torch.float64) / total if total > 0 else 0.0, 0.0)
-            for nats in (saved, novel)
-        ]
+        nats = torch.tensor([saved, novel], dtype=torch.float64)
+        share = torch.where(within & (total > 0), nats / (total or 1.0), torch.zeros_like(nats))
         return Scores(
             score=share[0],
             novel_score=share[1],
@@ -216,11 +223,11 @@ class SquishScorer:
         fresh = dict(zip(missing, self._measure([Row((self.start,), ids) for ids in missing]), strict=True))
         found = [fresh[ids] if ids in fresh else self._alone.get(ids, torch.zeros(0)) for ids in documents]
         for ids in documents:
+            if ids in fresh and ids not in self._alone:
+                self._alone[ids] = fresh[ids]
+                self._alone_tokens += len(ids)
             if ids in self._alone:
                 self._alone.move_to_end(ids)
-        for ids, information in fresh.items():
-            self._alone[ids] = information
-            self._alone_tokens += len(ids)
         while self._alone_tokens > self.cache_tokens and self._alone:
             ids, _ = self._alone.popitem(last=False)
             self._alone_tokens -= len(ids)

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from tiny import make_byte_tokenizer, make_tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import make_byte_tokenizer, make_tiny_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 

@@ -104,11 +104,6 @@ def test_merged_tokens_of_a_text_that_begins_with_a_word(
     check_token_count("".join(pieces).strip(), limit, merging_tokenizer)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="stripped after the cut: a word can take more tokens",
-)
 def test_merged_tokens_of_a_text_that_begins_with_a_space(merging_tokenizer: PreTrainedTokenizerFast) -> None:
     ids = plain_ids(merging_tokenizer)
     assert len(ids(" ferry")) == 1

@@ -73,11 +73,6 @@ def run(cases: dict[str, list[tuple[int, int]]], folder: Path) -> list[dict[str,
         pytest.param(
             {"0 and 7": [(0, 0), (0, 7)], "7 and 0": [(0, 7), (7, 7)], "no tokens": [(7, 8), (0, 7)]},
             id="nothing on one",
-            marks=pytest.mark.xfail(
-                strict=True,
-                raises=(mp.ProcessRaisedException, mp.ProcessExitedException),
-                reason="no values, or those of documents without tokens, are float32 beside the other's float64",
-            ),
         ),
     ],
 )

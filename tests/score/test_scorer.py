@@ -20,8 +20,6 @@ from squish_pl.score.information import Row, token_information
 DOCUMENT = "the ferry left before dawn, and nobody on the quay saw who steered it"  # 69 characters, 69 tokens
 FRAME_TOKENS = len(FRAME.replace("{summary}", ""))
 
-TWICE = "a document alone that is not remembered is computed when a call begins, and again for its result"
-
 
 class CountingReference(ReferenceModel):
     """Passes everything on, and keeps the rows that were read."""
@@ -191,13 +189,11 @@ class TestMemory:
             remembered += len(reference.rows) == before
         assert remembered == 2
 
-    @pytest.mark.xfail(strict=True, raises=AssertionError, reason=TWICE)
     def test_a_document_too_big_for_it_is_still_computed_once_a_call(self, reference: CountingReference) -> None:
         scorer = SquishScorer(reference, make_byte_tokenizer(), batch_tokens=1, cache_tokens=10)
         scorer.score(DOCUMENT, ["a ferry", "a ship"])
         assert reference.take().count(alone_row(DOCUMENT)) == 1
 
-    @pytest.mark.xfail(strict=True, raises=AssertionError, reason=TWICE)
     def test_more_documents_than_it_holds_are_still_computed_once_a_call(self, reference: CountingReference) -> None:
         scorer = SquishScorer(reference, make_byte_tokenizer(), batch_tokens=1, cache_tokens=3 * 27)
         scorer.score_batch([ScoreRequest(d, ["x"]) for d in self.DOCUMENTS])
@@ -272,7 +268,6 @@ class TestEmptyDocument:
         assert empty.score.tolist() == [0.0]
         assert full.score.tolist() == scorer.score(DOCUMENT, ["abc"]).score.tolist()
 
-    @pytest.mark.xfail(strict=True, raises=AssertionError, reason="torch.where of two Python numbers is float32")
     def test_float64_like_any_other(self, scorer: SquishScorer) -> None:
         scores = scorer.score("", ["abc"])
         assert scores.score.dtype == scores.novel_score.dtype == torch.float64
@@ -380,9 +375,6 @@ class TestReferenceSafety:
             IA3Config(target_modules=["k_proj"], feedforward_modules=[]),
             pytest.param(
                 PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
-                marks=pytest.mark.xfail(
-                    strict=True, raises=pytest.fail.Exception, reason="has_adapter knows adapters of layers only"
-                ),
             ),
         ],
         ids=["lora", "ia3", "prompt tuning"],
@@ -401,7 +393,6 @@ class TestReferenceSafety:
             FrozenModel(model)
         FrozenModel(peft_model.merge_and_unload())  # plain again
 
-    @pytest.mark.xfail(strict=True, raises=AssertionError, reason="adapters are looked for at construction only")
     def test_an_adapter_put_in_later_takes_no_part(self) -> None:
         model = make_tiny_model("llama", torch.float64)
         reference = FrozenModel(model)
