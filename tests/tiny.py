@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
@@ -54,4 +56,17 @@ def make_tiny_model(
         model: PreTrainedModel = LlamaForCausalLM(LlamaConfig(**shape))
     else:
         model = Qwen3ForCausalLM(Qwen3Config(**shape, head_dim=8))
+    if dtype == torch.float64:
+        _norm_in_double(model)
     return model.to(dtype).eval()
+
+
+def _norm_in_double(model: PreTrainedModel) -> None:
+    """transformers' RMSNorm rounds to float32 on the way, which would hide errors of a float64 comparison."""
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            module.forward = partial(_rms_norm, module)
+
+
+def _rms_norm(module: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return module.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + module.variance_epsilon)

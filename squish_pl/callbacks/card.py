@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from squish_pl.callbacks.samples import escape
+from squish_pl.language_model import PACKAGE_PREFIX
 from squish_pl.module import SquishModule
 
 _CARD = """---
@@ -20,10 +21,7 @@ A LoRA adapter trained with squish-pl: a group-relative policy gradient on SQUIS
 (under the frozen base model) that a length-capped summary saves.
 
 ```python
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
-
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "path/to/this/folder")
+{loading}
 ```
 
 ## Score after round {round}
@@ -39,13 +37,34 @@ Brackets hold 95 % bootstrap intervals over documents; unparsable, empty and ove
 
 ## How to prompt it
 
-The prompt, with {{document}} and {{limit}} filled in and the chat template {chat} applied, followed by `{open_tag}`.
-The summary ends at `{close_tag}`.
+The text below, with {{document}} and {{limit}} filled in, {chat}, followed by `{open_tag}`. The summary ends at
+`{close_tag}`.
 
 ```text
 {instruction}
 ```
 """
+
+
+_LOADING = """from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+base = AutoModelForCausalLM.from_pretrained({arguments})
+model = PeftModel.from_pretrained(base, "path/to/this/folder")"""
+
+# files inside a Python package have no name that transformers knows
+_LOADING_PACKAGE = """import torch
+from peft import PeftModel
+from squish_pl.language_model import load_model
+
+base = load_model({base!r}, torch.float32, gguf_file={gguf_file!r})
+model = PeftModel.from_pretrained(base, "path/to/this/folder")"""
+
+_CHAT = {
+    "always": "as the user's message in the tokenizer's chat template",
+    "auto": "as the user's message in the tokenizer's chat template where it has one",
+    "never": "after the tokenizer's beginning token where it has one",
+}
 
 
 def model_card(module: SquishModule, documents: str, figures: Mapping[str, float]) -> str:
@@ -69,15 +88,20 @@ def model_card(module: SquishModule, documents: str, figures: Mapping[str, float
         round=module.round,
         scores=score_table(figures),
         settings="\n".join(f"- {name}: {escape(str(value))}" for name, value in settings.items()),
-        chat="is"
-        if module.prompt.chat == "always"
-        else "is, where the tokenizer has one,"
-        if module.prompt.chat == "auto"
-        else "is not",
+        loading=_loading(module),
+        chat=_CHAT[module.prompt.chat],
         open_tag=module.prompt.open_tag,
         close_tag=module.prompt.close_tag,
         instruction=module.prompt.instruction,
     )
+
+
+def _loading(module: SquishModule) -> str:
+    if module.base.startswith(PACKAGE_PREFIX):
+        return _LOADING_PACKAGE.format(base=module.base, gguf_file=module.gguf_file)
+    options = {"revision": module.revision, "gguf_file": module.gguf_file}
+    arguments = [repr(module.base), *(f"{name}={value!r}" for name, value in options.items() if value)]
+    return _LOADING.format(arguments=", ".join(arguments))
 
 
 def score_table(figures: Mapping[str, float]) -> str:

@@ -89,8 +89,9 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         write(temporary)
-        temporary.chmod(0o755)
+        temporary.chmod(0o777 & ~_umask())
         for file in temporary.iterdir():
+            file.chmod(0o666 & ~_umask())
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
         shutil.rmtree(retired, ignore_errors=True)
@@ -103,6 +104,13 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
             shutil.rmtree(temporary, ignore_errors=True)
         recover_folder(folder)
         raise CheckpointError(f"cannot write {folder}: {error}; free disk space or choose another folder") from None
+
+
+def _umask() -> int:
+    # the system tells it only by setting it; temporary files ignore it
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def recover_folder(folder: Path) -> None:

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from squish_pl.errors import CheckpointError, ModelError
 from squish_pl.language_model import LanguageModel
+from squish_pl.policy.group_attention import ATTENTION, GroupLayout
 from squish_pl.score.reference import ReferenceModel
 
 
@@ -69,6 +70,7 @@ class Backbone(nn.Module):
         lora: The new adapter's settings.
         adapter: Folder of a PEFT adapter to go on from instead.
         gradient_checkpointing: Keep only layer inputs in a policy pass and compute the rest again in backward.
+        base: The base's name as users know it, for the adapter's configuration; by default the model's own.
 
     Raises:
         ModelError: The adapter cannot be read, or was made for another base model.
@@ -81,6 +83,7 @@ class Backbone(nn.Module):
         lora: LoraSettings | None = None,
         adapter: str | None = None,
         gradient_checkpointing: bool = False,
+        base: str | None = None,
     ) -> None:
         super().__init__()
         self.tokenizer = tokenizer
@@ -92,6 +95,9 @@ class Backbone(nn.Module):
             from squish_pl.policy.adapter import load_adapter
 
             self.model = load_adapter(model, adapter, self.fingerprint)
+        if base is not None:
+            for config in self.model.peft_config.values():
+                config.base_model_name_or_path = base
         if gradient_checkpointing:
             # transformers is renaming it
             enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
@@ -171,6 +177,41 @@ class PolicyView:
         backbone = self._backbone()
         with backbone.mode(training=True):  # checkpointing and adapter dropout work in training mode only
             return backbone.language_model.hidden(input_ids, **kwargs)
+
+    @property
+    def config(self) -> Any:
+        """The model's configuration (of its text part)."""
+        return self._backbone().language_model.model.config.get_text_config()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the base's weights."""
+        return self._backbone().language_model.model.dtype
+
+    def use_group_attention(self) -> None:
+        """Lets the model take packed rows; calls without a layout run as before."""
+        model = self._backbone().language_model.model
+        if model.config._attn_implementation == "sdpa":
+            model.set_attn_implementation(ATTENTION)
+
+    def packed_hidden(self, input_ids: Tensor, position_ids: Tensor, layout: GroupLayout) -> Tensor:
+        """Hidden states of one packed row: a prompt and its completions.
+
+        Args:
+            input_ids: [P + N], the prompt's tokens, then each completion's.
+            position_ids: [P + N], every completion's going on from the prompt's end.
+            layout: Where the completions stand.
+
+        Returns:
+            [P + N, H], with gradients to the adapter.
+        """
+        backbone = self._backbone()
+        # four dimensions tell transformers that this is a finished mask; with a layout nobody looks at it
+        mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=input_ids.device)
+        with backbone.mode(training=True):
+            return backbone.language_model.hidden(
+                input_ids.unsqueeze(0), position_ids=position_ids.unsqueeze(0), attention_mask=mask, group_layout=layout
+            )[0]
 
     def head(self, hidden: Tensor) -> Tensor:
         """[N, H] -> [N, V] logits."""

@@ -6,9 +6,10 @@ import torch
 from tiny import ARCHITECTURES, make_byte_tokenizer, make_tiny_model
 
 from squish_pl.errors import CheckpointError, ModelError
-from squish_pl.policy import Backbone, LoraSettings, completion_log_probs
+from squish_pl.policy import Backbone, LoraSettings
 from squish_pl.policy.adapter import recover_folder, replace_folder, save_adapter
 from squish_pl.policy.backbone import fingerprint
+from squish_pl.policy.padded import completion_log_probs
 from squish_pl.score import FrozenModel, SquishScorer
 from squish_pl.types import Experience
 

@@ -6,15 +6,8 @@ from tiny import make_byte_tokenizer, make_tiny_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from squish_pl.policy import (
-    Backbone,
-    LoraSettings,
-    PromptTemplate,
-    SamplingSettings,
-    completion_log_probs,
-    rollout,
-    sample,
-)
+from squish_pl.policy import Backbone, LoraSettings, PromptTemplate, SamplingSettings, rollout, sample
+from squish_pl.policy.padded import completion_log_probs
 from squish_pl.score import Budget
 from squish_pl.tokens import encode
 from squish_pl.types import Document, Experience, Finish, Prompt
