@@ -58,6 +58,14 @@ class LanguageModel:
         """[N, H] -> [N, V] logits."""
         return self.model.get_output_embeddings()(hidden) if self._plain_head else hidden
 
+    @property
+    def frozen_head_weight(self) -> Tensor | None:
+        """[V, H] of the head, where it is a plain linear map without bias or adapter and does not learn; else None."""
+        head = self.model.get_output_embeddings()
+        if not self._plain_head or type(head) is not nn.Linear or head.bias is not None or head.weight.requires_grad:
+            return None
+        return head.weight
+
     @torch.no_grad()
     def _head_is_plain(self) -> bool:
         head = self.model.get_output_embeddings()

@@ -6,6 +6,7 @@ The shift by one between a token and the position that predicts it lives in `pre
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,20 +36,62 @@ def log_probs_of_logits(logits: Tensor, targets: Tensor, temperature: float = 1.
     Returns:
         ([N] ln p(target), [N] entropy), nats.
     """
+    return _chosen_and_entropy(_log_softmax(logits, temperature), targets)
+
+
+def _log_softmax(logits: Tensor, temperature: float) -> Tensor:
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    log_p = torch.log_softmax(logits / temperature if temperature != 1.0 else logits, dim=-1)
+    return torch.log_softmax(logits / temperature if temperature != 1.0 else logits, dim=-1)
+
+
+def _chosen_and_entropy(log_p: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     chosen = log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     # a masked-out logit of -inf has p = 0 and adds nothing to the entropy, where 0 * -inf would be NaN
     entropy = -(log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(dim=-1)
     return chosen, entropy
 
 
+class _FrozenHeadLogProbs(torch.autograd.Function):
+    """Log-probs under a frozen linear head, their gradient made on the way forward.
+
+    d ln p(t) / d hidden = (W[t] - sum_v p(v) W[v]) / temperature is [N, H], no larger than the hidden states: keeping
+    it spares the backward pass from computing any logits again.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float, slice_tokens: int
+    ) -> tuple[Tensor, Tensor]:
+        log_probs, entropies, slopes = [], [], []
+        for h, t in zip(hidden.split(slice_tokens), targets.split(slice_tokens), strict=True):
+            log_p = _log_softmax(h @ weight.T, temperature)
+            chosen, entropy = _chosen_and_entropy(log_p, t)
+            slopes.append((weight[t] - log_p.exp_().to(weight.dtype) @ weight) / temperature)
+            log_probs.append(chosen)
+            entropies.append(entropy)
+        ctx.save_for_backward(torch.cat(slopes))
+        result = torch.cat(log_probs), torch.cat(entropies)
+        ctx.mark_non_differentiable(result[1])
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        (slopes,) = ctx.saved_tensors
+        return (grad.unsqueeze(1) * slopes).to(slopes.dtype), None, None, None, None
+
+
 def token_log_probs(
-    hidden: Tensor, head: Head, targets: Tensor, temperature: float = 1.0, slice_tokens: int = 1024
+    hidden: Tensor,
+    head: Head,
+    targets: Tensor,
+    temperature: float = 1.0,
+    slice_tokens: int = 1024,
+    frozen_weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Log-probs and entropies straight from hidden states, in slices of tokens.
 
-    With gradients enabled each slice is computed again in backward, so at most [slice_tokens, V] is held at a time.
+    At most [slice_tokens, V] is held at a time: with a frozen linear head the gradient is made on the way forward,
+    otherwise each slice is computed again in backward.
 
     Args:
         hidden: [N, H] hidden states at the positions that predict the targets.
@@ -56,6 +99,7 @@ def token_log_probs(
         targets: [N] int64.
         temperature: See `log_probs_of_logits`.
         slice_tokens: Tokens a slice.
+        frozen_weight: [V, H] of a linear head without bias that does not learn, if that is what `head` is.
 
     Returns:
         ([N] ln p(target), [N] entropy), nats; the entropy carries no gradient.
@@ -65,6 +109,8 @@ def token_log_probs(
         chosen, entropy = log_probs_of_logits(head(h), t, temperature)
         return chosen, entropy.detach()
 
+    if frozen_weight is not None and len(targets) and torch.is_grad_enabled() and hidden.requires_grad:
+        return _FrozenHeadLogProbs.apply(hidden, frozen_weight, targets, temperature, slice_tokens)
     pieces = []
     for h, t in zip(hidden.split(slice_tokens), targets.split(slice_tokens), strict=True):
         if torch.is_grad_enabled() and h.requires_grad:

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from squish_pl.errors import CheckpointError, ModelError
 from squish_pl.language_model import LanguageModel
+from squish_pl.log_probs import token_log_probs
 from squish_pl.policy.group_attention import ATTENTION, GroupLayout
 from squish_pl.score.reference import ReferenceModel
 
@@ -177,6 +178,11 @@ class PolicyView:
         backbone = self._backbone()
         with backbone.mode(training=True):  # checkpointing and adapter dropout work in training mode only
             return backbone.language_model.hidden(input_ids, **kwargs)
+
+    def token_log_probs(self, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """Log-probs and entropies from hidden states; see `log_probs.token_log_probs`."""
+        weight = self._backbone().language_model.frozen_head_weight
+        return token_log_probs(hidden, self.head, targets, temperature, frozen_weight=weight)
 
     @property
     def config(self) -> Any:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from squish_pl.errors import ModelError
-from squish_pl.log_probs import token_log_probs
 from squish_pl.policy.backbone import PolicyView
 from squish_pl.policy.group_attention import GroupLayout
 from squish_pl.policy.padded import completion_log_probs as padded_log_probs
@@ -34,7 +33,7 @@ def completion_log_probs(
     for members in _groups(rows):
         hidden.append(_group_hidden(policy, members))
         targets += [row.completion_ids for row in members]
-    return token_log_probs(torch.cat(hidden), policy.head, torch.cat(targets).to(policy.device), temperature)
+    return policy.token_log_probs(torch.cat(hidden), torch.cat(targets).to(policy.device), temperature)
 
 
 def _groups(rows: Sequence[Experience]) -> Iterator[list[Experience]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from squish_pl.log_probs import predicting_slice, token_log_probs
+from squish_pl.log_probs import predicting_slice
 from squish_pl.policy.backbone import PolicyView
 from squish_pl.types import Experience, pad_rows
 
@@ -30,4 +30,4 @@ def completion_log_probs(
     hidden = policy.hidden(pad_rows(texts).to(policy.device))
     wanted = [hidden[i, predicting_slice(len(row.prompt_ids), len(row.completion_ids))] for i, row in enumerate(rows)]
     targets = torch.cat([row.completion_ids for row in rows]).to(policy.device)
-    return token_log_probs(torch.cat(wanted), policy.head, targets, temperature)
+    return policy.token_log_probs(torch.cat(wanted), targets, temperature)

@@ -1,0 +1,31 @@
+import pytest
+import torch
+
+from squish_pl.log_probs import token_log_probs
+
+
+@pytest.mark.parametrize("slice_tokens", [1, 7, 100])
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_gradient_made_forward_equals_the_whole_softmax(slice_tokens, temperature):
+    torch.manual_seed(0)
+    hidden = torch.randn(20, 8, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(31, 8, dtype=torch.float64)
+    targets = torch.randint(0, 31, (20,))
+    grad = torch.randn(20, dtype=torch.float64)
+    log_p = torch.log_softmax(hidden @ weight.T / temperature, -1)
+    expected = log_p.gather(1, targets.unsqueeze(1)).squeeze(1)
+    (expected_gradient,) = torch.autograd.grad(expected, hidden, grad)
+    seen = []
+
+    def head(h):
+        seen.append(len(h))
+        return h @ weight.T
+
+    for frozen in (weight, None):
+        log_probs, entropies = token_log_probs(hidden, head, targets, temperature, slice_tokens, frozen)
+        (gradient,) = torch.autograd.grad(log_probs, hidden, grad)
+        assert torch.allclose(log_probs, expected, rtol=1e-12)
+        assert torch.allclose(entropies, -(log_p.exp() * log_p).sum(-1), rtol=1e-12)
+        assert not entropies.requires_grad
+        assert torch.allclose(gradient, expected_gradient, rtol=1e-11, atol=1e-13)
+    assert max(seen) <= slice_tokens  # the frozen way needs no head at all; the other never more than a slice
