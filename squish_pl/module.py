@@ -30,9 +30,17 @@ from squish_pl.errors import CheckpointError, DataError, report_problems
 from squish_pl.language_model import context_length, load_config, load_model, load_tokenizer, pick_dtype
 from squish_pl.optimizer import make_optimizer, state_on_device
 from squish_pl.phases import POLICY, ROLLOUT, SCORING, PhaseClock
-from squish_pl.policy import Backbone, LoraSettings, PromptTemplate, SamplingSettings, choose_policy_pass, sample
+from squish_pl.policy import (
+    Backbone,
+    Grouping,
+    LoraSettings,
+    PromptTemplate,
+    SamplingSettings,
+    choose_way,
+    completion_log_probs,
+    sample,
+)
 from squish_pl.policy.backbone import check_base
-from squish_pl.policy.grouped import PolicyPass
 from squish_pl.rl import (
     ClipSettings,
     Normalisation,
@@ -74,8 +82,8 @@ class SquishModule(LightningModule):
         clip: The loss's clip.
         policy_passes: Optimiser steps on each batch of rollouts; `max_steps` of the trainer counts these.
         micro_batch_size: Completions in one forward and backward pass; changes memory and speed, never the gradient.
-        policy_pass: "grouped" runs each prompt once for all its completions, exactly; "padded" once for each;
-            "auto" is grouped wherever the model allows it.
+        grouping: "grouped" runs each prompt once for all its completions, exactly; "padded" once for each; "auto" is
+            grouped wherever the model and device allow it.
         old_log_probs: "sampling" takes them as drawn; "first_pass" takes the first policy pass's, where sampling and
             training round differently (bfloat16), so that its ratio is exactly 1.
         optimizer: AdamW's settings.
@@ -105,7 +113,7 @@ class SquishModule(LightningModule):
         clip: ClipSettings = ClipSettings(),
         policy_passes: int = 1,
         micro_batch_size: int = 8,
-        policy_pass: Literal["auto", "grouped", "padded"] = "auto",
+        grouping: Grouping = "auto",
         old_log_probs: Literal["sampling", "first_pass"] = "sampling",
         optimizer: OptimizerSettings = OptimizerSettings(),
         gradient_checkpointing: bool = False,
@@ -122,7 +130,7 @@ class SquishModule(LightningModule):
         self.group_size, self.sampling, self.validation_temperature = group_size, sampling, validation_temperature
         self.reward, self.advantage, self.clip = reward, advantage, clip
         self.policy_passes, self.micro_batch_size = policy_passes, micro_batch_size
-        self.policy_pass = policy_pass
+        self.grouping = grouping
         self.old_log_probs, self.optimizer_settings = old_log_probs, optimizer
         self.gradient_checkpointing, self.compile_model, self.seed = gradient_checkpointing, compile, seed
         report_problems(module_problems(self))
@@ -136,7 +144,6 @@ class SquishModule(LightningModule):
         self._baseline = Baseline()
         self._lines: list[Validated] = []
         self._loss = clipped_policy_loss
-        self._policy_pass: PolicyPass | None = None
 
     # ---- the model ----
 
@@ -253,11 +260,10 @@ class SquishModule(LightningModule):
             rows: All completions that teach something.
             first: Whether the policy is still the one that sampled.
         """
-        if self._policy_pass is None:  # chosen now, since only now the model lies on its device for certain
-            self._policy_pass = choose_policy_pass(self.backbone.policy, self.policy_pass)
+        self._settle_way()
         totals = PassTotals()
         for part in micro_batches(rows, self.micro_batch_size):
-            log_probs, entropies = self._policy_pass(self.backbone.policy, part, self.sampling.temperature)
+            log_probs, entropies = completion_log_probs(self.backbone.policy, part, self.sampling.temperature)
             lengths = torch.tensor([len(row.completion_ids) for row in part])
             sampled = torch.cat([row.old_log_probs for row in part]).to(log_probs)
             old = log_probs.detach() if first and self.old_log_probs == "first_pass" else sampled
@@ -374,7 +380,12 @@ class SquishModule(LightningModule):
     def _rank(self) -> int:
         return self.global_rank if self._trainer is not None else 0
 
+    def _settle_way(self) -> None:
+        if self.backbone.policy.grouped is None:  # not earlier: only now the model lies on its device for certain
+            choose_way(self.backbone.policy, self.grouping)
+
     def _check_prompts(self, prompts: Sequence[Prompt]) -> None:
+        self._settle_way()
         longest = max(prompts, key=lambda prompt: len(prompt.token_ids))
         tokens, room = len(longest.token_ids), self.backbone.context_length - self.sampling.max_new_tokens
         if tokens > room:

@@ -194,11 +194,11 @@ def test_warm_up_and_clipping(tmp_path):
     assert module.figures["optim/learning_rate"] == pytest.approx(1e-2 * 2 / 4)  # of the next step
     rows, _, _ = make_rows(module)
     gradients(module, rows)
-    module.optimizer_settings = OptimizerSettings(max_grad_norm=1e-3)
+    module.optimizer_settings = OptimizerSettings(max_grad_norm=1e-5)
     before = module._clip_gradients()
     after = torch.cat([p.grad.flatten() for p in module.backbone.adapter_parameters()]).norm()
-    assert before > 1e-3
-    assert float(after) == pytest.approx(1e-3, rel=1e-3)
+    assert before > 1e-5
+    assert float(after) == pytest.approx(1e-5 * before / (before + 1e-6), rel=1e-4)
 
 
 def test_a_batch_that_teaches_nothing_still_counts(tmp_path):

@@ -168,6 +168,7 @@ class PolicyView:
 
     def __init__(self, backbone: Backbone) -> None:
         self._backbone = _Handle(backbone)
+        self.grouped: bool | None = None  #: whether a group shares its prompt's pass; None until `way.choose_way`
 
     @property
     def device(self) -> torch.device:
@@ -195,7 +196,7 @@ class PolicyView:
         return self._backbone().language_model.model.dtype
 
     def use_group_attention(self) -> None:
-        """Lets the model take packed rows; calls without a layout run as before."""
+        """Lets the model take packed rows and grouped decoding; other calls run as before."""
         model = self._backbone().language_model.model
         if model.config._attn_implementation == "sdpa":
             model.set_attn_implementation(ATTENTION)

@@ -20,13 +20,16 @@ the kernels ignore the gradient of their log-sum-exp.)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+if TYPE_CHECKING:
+    from squish_pl.policy.decoding import GroupedDecoder
 
 ATTENTION = "squish_group"  #: the name under which transformers finds `group_attention_forward`
 _UNSUPPORTED = ("sliding_window", "softcap", "s_aux")
@@ -55,7 +58,7 @@ class GroupLayout:
         return cls(pad.to(device), valid.flatten().nonzero().squeeze(1).to(device))
 
 
-def _flash(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+def flash_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
     """[B, Hq, L, D] queries, [B, Hkv, S, D] keys and values -> (output, log-sum-exp [B, Hq, L])."""
     if q.device.type == "cpu":
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, scale=scale)
@@ -63,7 +66,7 @@ def _flash(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> tuple
     return out, lse
 
 
-def _flash_backward(
+def flash_attention_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of queries, keys and values; `out` and `lse` may be of a softmax over more keys than these."""
@@ -76,6 +79,14 @@ def _flash_backward(
     return torch.ops.aten._scaled_dot_product_flash_attention_backward(
         grad, q, k, v, out, lse, None, None, *lengths, 0.0, causal, nothing, nothing, scale=scale
     )
+
+
+def merge(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Attention on two sets of keys from the (output [..., D], log-sum-exp [...]) on each."""
+    (out_1, lse_1), (out_2, lse_2) = one, other
+    lse = torch.logaddexp(lse_1, lse_2)
+    out = out_1 * (lse_1 - lse).exp().unsqueeze(-1) + out_2 * (lse_2 - lse).exp().unsqueeze(-1)
+    return out.to(out_1.dtype), lse
 
 
 def _padded(x: Tensor, pad: Tensor) -> Tensor:
@@ -105,13 +116,12 @@ def group_attention(q: Tensor, k: Tensor, v: Tensor, pad: Tensor, unpad: Tensor,
     """
     p = q.shape[2] - unpad.shape[0]
     prompt_k, prompt_v = k[:, :, :p], v[:, :, :p]
-    out_p, lse_p = _flash(q[:, :, :p], prompt_k, prompt_v, True, scale)
-    out_1, lse_1 = _flash(q[:, :, p:], prompt_k, prompt_v, False, scale)
+    out_p, lse_p = flash_attention(q[:, :, :p], prompt_k, prompt_v, True, scale)
+    out_1, lse_1 = flash_attention(q[:, :, p:], prompt_k, prompt_v, False, scale)
     own_q, own_k, own_v = (_padded(x[:, :, p:], pad) for x in (q, k, v))
-    out_2, lse_2 = (_packed(x, unpad) for x in _flash(own_q, own_k, own_v, True, scale))
-    lse = torch.logaddexp(lse_1, lse_2)
-    merged = out_1 * (lse_1 - lse).exp().unsqueeze(-1) + out_2 * (lse_2 - lse).exp().unsqueeze(-1)
-    return torch.cat([out_p, merged.to(out_p.dtype)], dim=2), torch.cat([lse_p, lse], dim=2)
+    out_2, lse_2 = (_packed(x, unpad) for x in flash_attention(own_q, own_k, own_v, True, scale))
+    merged, lse = merge((out_1, lse_1), (out_2, lse_2))
+    return torch.cat([out_p, merged], dim=2), torch.cat([lse_p, lse], dim=2)
 
 
 @group_attention.register_fake
@@ -130,13 +140,13 @@ def group_attention_backward(
     ours = (grad, q, out, lse)
     grad_p, q_p, out_p, lse_p = (x[:, :, :p].contiguous() for x in ours)
     grad_c, q_c, out_c, lse_c = (x[:, :, p:].contiguous() for x in ours)
-    dq_p, dk_p, dv_p = _flash_backward(grad_p, q_p, prompt_k, prompt_v, out_p, lse_p, True, scale)
-    dq_1, dk_1, dv_1 = _flash_backward(grad_c, q_c, prompt_k, prompt_v, out_c, lse_c, False, scale)
+    dq_p, dk_p, dv_p = flash_attention_backward(grad_p, q_p, prompt_k, prompt_v, out_p, lse_p, True, scale)
+    dq_1, dk_1, dv_1 = flash_attention_backward(grad_c, q_c, prompt_k, prompt_v, out_c, lse_c, False, scale)
     valid = torch.zeros(pad.numel(), dtype=grad.dtype, device=grad.device).index_fill(0, unpad, 1).view(*pad.shape)
     # what fills the padding is a copy of a real token: it must send no gradient back
     own_grad = _padded(grad_c, pad) * valid[:, None, :, None]
     own_q, own_k, own_v, own_out, own_lse = (_padded(x, pad) for x in (q_c, k[:, :, p:], v[:, :, p:], out_c, lse_c))
-    own_gradients = _flash_backward(own_grad, own_q, own_k, own_v, own_out, own_lse, True, scale)
+    own_gradients = flash_attention_backward(own_grad, own_q, own_k, own_v, own_out, own_lse, True, scale)
     dq_2, dk_2, dv_2 = (_packed(x, unpad) for x in own_gradients)
     return (
         torch.cat([dq_p, dq_1 + dq_2], dim=2),
@@ -175,21 +185,26 @@ def group_attention_forward(
     scaling: float | None = None,
     dropout: float = 0.0,
     group_layout: GroupLayout | None = None,
+    group_decoder: GroupedDecoder | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention function: grouped where the call carries a layout, else its own SDPA.
+    """transformers' attention function: grouped where the call carries a layout or decoder, else its own SDPA.
 
     Raises:
-        NotImplementedError: With a layout, the model asks for more than plain full attention.
+        NotImplementedError: With one, the model asks for more than plain full attention.
     """
-    if group_layout is None:
+    if group_layout is None and group_decoder is None:
         kwargs |= {"dropout": dropout, "scaling": scaling}
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     asked = [name for name in _UNSUPPORTED if kwargs.get(name) is not None]
     if asked or dropout:
         raise NotImplementedError(f"group attention has no {', '.join(asked) or 'dropout'}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    out, _ = group_attention(query, key, value, group_layout.pad, group_layout.unpad, scale)
+    if group_decoder is not None:
+        out = group_decoder.attend(int(cast(Any, module).layer_idx), query, key, value, scale)
+    else:
+        assert group_layout is not None
+        out, _ = group_attention(query, key, value, group_layout.pad, group_layout.unpad, scale)
     return out.transpose(1, 2).contiguous(), None
 
 

@@ -1,6 +1,6 @@
 """Rollouts: the policy writes G summaries for each prompt.
 
-    prompts [D] --prefill (padded left)--> cache [D] --repeat G--> [D * G rows] --step by step--> Rollouts [D]
+    prompts [D] --prefill--> logits [D * G rows] --draw, step, draw, step--> Rollouts [D]
 
 A row ends when its summary closes, when it has certainly outgrown its budget (its score is then known to be 0), when
 the model writes its end token, or at the cap. The tokens' log-probs are those of the distribution drawn from.
@@ -9,14 +9,15 @@ the model writes its end token, or at the cap. The tokens' log-probs are those o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from squish_pl.log_probs import log_probs_of_logits
 from squish_pl.policy.backbone import PolicyView
+from squish_pl.policy.decoding import Decoder, GroupedDecoder, PaddedDecoder
 from squish_pl.policy.prompts import PromptTemplate
 from squish_pl.types import Finish, Prompt, Rollouts, pad_rows
 
@@ -73,11 +74,12 @@ def sample(
     """
     prompts_at_a_time = max(1, settings.max_rows // group_size)
     groups: list[Rollouts] = []
+    kind = GroupedDecoder if policy.grouped else PaddedDecoder
     with policy.generating() as model:
         for first in range(0, len(prompts), prompts_at_a_time):
             chunk = slice(first, first + prompts_at_a_time)
             watches = [_Watch(prompt, template, tokenizer) for prompt in prompts[chunk]]
-            groups += _decode(model, watches, group_size, settings, seeds[chunk])
+            groups += _decode(kind(model, group_size, settings.max_new_tokens), watches, settings, seeds[chunk])
     return groups
 
 
@@ -119,99 +121,78 @@ class _Watch:
 
 
 def _decode(
-    model: PreTrainedModel, watches: list[_Watch], group_size: int, settings: SamplingSettings, seeds: Sequence[int]
+    decoder: Decoder, watches: list[_Watch], settings: SamplingSettings, seeds: Sequence[int]
 ) -> list[Rollouts]:
-    device = next(model.parameters()).device
-    generators = [torch.Generator(device=device).manual_seed(seed) for seed in seeds]
-    rows = len(watches) * group_size
-    input_ids, mask = _pad_left([watch.prompt.token_ids for watch in watches], device)
-    cache = DynamicCache(config=model.config)
-    positions = (mask.cumsum(dim=1) - 1).clamp_min(0)
-    output = model(
-        input_ids=input_ids, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1
-    )
-    cache.batch_repeat_interleave(group_size)
-    logits = output.logits[:, -1].repeat_interleave(group_size, dim=0)
-    mask = mask.repeat_interleave(group_size, dim=0)
-    position = positions[:, -1:].repeat_interleave(group_size, dim=0)
-
-    tokens: list[list[int]] = [[] for _ in range(rows)]
-    finish: list[Finish | None] = [None] * rows
-    log_probs, entropies = [], []
-    for _ in range(settings.max_new_tokens):
-        drawn, log_prob, entropy = _draw(logits, settings.temperature, generators, group_size)
-        log_probs.append(log_prob)
-        entropies.append(entropy)
-        for row, token in enumerate(drawn.tolist()):
-            if finish[row] is None:
-                tokens[row].append(token)
-                finish[row] = watches[row // group_size].finish(tokens[row], settings.max_new_tokens)
-        if all(end is not None for end in finish):
+    group_size = decoder.group_size
+    generators = [torch.Generator(device=decoder.device).manual_seed(seed) for seed in seeds]
+    completions = [_Completion() for _ in range(len(watches) * group_size)]
+    left = torch.arange(len(completions))  # rows that have not ended, in the decoder's order
+    logits = decoder.prefill([watch.prompt for watch in watches])
+    while True:
+        drawn = _draw(logits, settings.temperature, generators, group_size, left)
+        going_on = []
+        for i, (row, token, log_prob, entropy) in enumerate(
+            zip(left.tolist(), *(x.tolist() for x in drawn), strict=True)
+        ):
+            completion = completions[row]
+            completion.add(token, log_prob, entropy)
+            completion.finish = watches[row // group_size].finish(completion.tokens, settings.max_new_tokens)
+            if completion.finish is None:
+                going_on.append(i)
+        if not going_on:
             break
-        mask = torch.cat([mask, mask.new_ones(rows, 1)], dim=1)
-        position = position + 1
-        output = model(
-            input_ids=drawn.unsqueeze(1),
-            attention_mask=mask,
-            position_ids=position,
-            past_key_values=cache,
-            logits_to_keep=1,
-        )
-        logits = output.logits[:, -1]
-    ends = [end if end is not None else Finish.CAPPED for end in finish]
-    return _collect(watches, group_size, tokens, ends, torch.stack(log_probs, 1).cpu(), torch.stack(entropies, 1).cpu())
+        tokens = drawn[0]
+        if len(going_on) < len(left):
+            keep = torch.tensor(going_on)
+            left, tokens = left[keep], tokens[keep.to(tokens.device)]
+            decoder.keep(keep.to(decoder.device))
+        logits = decoder.step(tokens)
+    return [_collect(watch, completions[d * group_size : (d + 1) * group_size]) for d, watch in enumerate(watches)]
+
+
+@dataclass
+class _Completion:
+    """A row as it grows."""
+
+    tokens: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+    entropies: list[float] = field(default_factory=list)
+    finish: Finish | None = None
+
+    def add(self, token: int, log_prob: float, entropy: float) -> None:
+        self.tokens.append(token)
+        self.log_probs.append(log_prob)
+        self.entropies.append(entropy)
 
 
 def _draw(
-    logits: Tensor, temperature: float, generators: list[torch.Generator], group_size: int
+    logits: Tensor, temperature: float, generators: list[torch.Generator], group_size: int, left: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Draws a token for each row that is left: ([R] tokens, [R] log-probs, [R] entropies).
+
+    Every row of every group takes a number from its group's generator whether it is left or not, so a row's draws do
+    not depend on which others have ended.
+    """
     if temperature == 0:
         drawn = logits.argmax(dim=-1)
         return drawn, *log_probs_of_logits(logits, drawn)
-    p = torch.softmax(logits.float() / temperature, dim=-1)
-    drawn = torch.cat(
-        [
-            torch.multinomial(group, 1, generator=generator).squeeze(1)
-            for group, generator in zip(p.split(group_size), generators, strict=True)
-        ]
-    )
+    numbers = torch.cat([torch.rand(group_size, generator=g, device=g.device, dtype=torch.float64) for g in generators])
+    # inverse of the distribution function, in float64: float32 sums over a large vocabulary lose its tail
+    heap = torch.softmax(logits.double() / temperature, dim=-1).cumsum(dim=-1)
+    target = numbers[left.to(numbers.device)].unsqueeze(1) * heap[:, -1:]
+    drawn = torch.searchsorted(heap, target, right=True).squeeze(1).clamp_max(logits.shape[1] - 1)
     return drawn, *log_probs_of_logits(logits, drawn, temperature)
 
 
-def _pad_left(rows: list[tuple[int, ...]], device: torch.device) -> tuple[Tensor, Tensor]:
-    width = max(map(len, rows))
-    input_ids = torch.zeros(len(rows), width, dtype=torch.long)
-    mask = torch.zeros(len(rows), width, dtype=torch.long)
-    for i, row in enumerate(rows):
-        input_ids[i, width - len(row) :] = torch.tensor(row)
-        mask[i, width - len(row) :] = 1
-    return input_ids.to(device), mask.to(device)
-
-
-def _collect(
-    watches: list[_Watch],
-    group_size: int,
-    tokens: list[list[int]],
-    finish: list[Finish],
-    log_probs: Tensor,
-    entropies: Tensor,
-) -> list[Rollouts]:
-    groups = []
-    for number, watch in enumerate(watches):
-        members = range(number * group_size, (number + 1) * group_size)
-        token_ids = pad_rows([torch.tensor(tokens[row]) for row in members])
-        lengths = torch.tensor([len(tokens[row]) for row in members])
-        mask = torch.arange(token_ids.shape[1]) < lengths.unsqueeze(1)
-        block = slice(members.start, members.stop), slice(0, token_ids.shape[1])
-        groups.append(
-            Rollouts(
-                prompt=watch.prompt,
-                token_ids=token_ids,
-                mask=mask,
-                log_probs=log_probs[block].float() * mask,
-                entropies=entropies[block].float() * mask,
-                finish=torch.tensor([int(finish[row]) for row in members]),
-                summaries=[watch.summary(tokens[row], finish[row]) for row in members],
-            )
-        )
-    return groups
+def _collect(watch: _Watch, completions: Sequence[_Completion]) -> Rollouts:
+    lengths = torch.tensor([len(c.tokens) for c in completions])
+    ends = [c.finish if c.finish is not None else Finish.CAPPED for c in completions]
+    return Rollouts(
+        prompt=watch.prompt,
+        token_ids=pad_rows([torch.tensor(c.tokens) for c in completions]),
+        mask=torch.arange(int(lengths.max())) < lengths.unsqueeze(1),
+        log_probs=pad_rows([torch.tensor(c.log_probs) for c in completions]),
+        entropies=pad_rows([torch.tensor(c.entropies) for c in completions]),
+        finish=torch.tensor([int(end) for end in ends]),
+        summaries=[watch.summary(c.tokens, end) for c, end in zip(completions, ends, strict=True)],
+    )

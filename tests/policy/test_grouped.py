@@ -10,8 +10,9 @@ from tiny import ARCHITECTURES, make_byte_tokenizer, make_tiny_model
 from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM
 
 from squish_pl.errors import ModelError
-from squish_pl.policy import Backbone, LoraSettings, choose_policy_pass, grouped, padded
+from squish_pl.policy import Backbone, LoraSettings, choose_way, grouped, padded
 from squish_pl.policy.group_attention import ATTENTION, GroupLayout, group_attention
+from squish_pl.policy.way import grouping_problem
 from squish_pl.types import Experience
 
 
@@ -147,19 +148,22 @@ def test_models_with_other_attention_run_the_padded_way(caplog):
     for model, words in ((windowed, "sliding window"), (capped, "")):
         backbone = Backbone(model.eval(), make_byte_tokenizer(), LoraSettings(r=2))
         with caplog.at_level(logging.WARNING):
-            assert choose_policy_pass(backbone.policy, "auto") is padded.completion_log_probs
+            choose_way(backbone.policy, "auto")
+        assert backbone.policy.grouped is False
         assert words in caplog.records[-1].getMessage()
         with pytest.raises(ModelError, match="cannot"):
-            choose_policy_pass(backbone.policy, "grouped")
+            choose_way(backbone.policy, "grouped")
 
 
 def test_plain_models_run_the_grouped_way_and_a_broken_one_is_found_out(monkeypatch):
     backbone = make_backbone(dtype=torch.float32)
-    assert choose_policy_pass(backbone.policy, "auto") is grouped.completion_log_probs
-    assert choose_policy_pass(backbone.policy, "padded") is padded.completion_log_probs
+    choose_way(backbone.policy, "padded")
+    assert backbone.policy.grouped is False
+    choose_way(backbone.policy, "auto")
+    assert backbone.policy.grouped is True
     assert backbone.language_model.model.config._attn_implementation == ATTENTION
     monkeypatch.setattr(GroupLayout, "of", lambda lengths, device, of=GroupLayout.of: of([sum(lengths)], device))
-    assert "differed" in grouped.grouping_problem(backbone.policy)
+    assert "differed" in grouping_problem(backbone.policy)
 
 
 @pytest.mark.slow

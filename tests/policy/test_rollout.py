@@ -6,7 +6,7 @@ from tiny import make_byte_tokenizer, make_tiny_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from squish_pl.policy import Backbone, LoraSettings, PromptTemplate, SamplingSettings, rollout, sample
+from squish_pl.policy import Backbone, LoraSettings, PromptTemplate, SamplingSettings, choose_way, rollout, sample
 from squish_pl.policy.padded import completion_log_probs
 from squish_pl.score import Budget
 from squish_pl.tokens import encode
@@ -15,12 +15,13 @@ from squish_pl.types import Document, Experience, Finish, Prompt
 TEMPLATE = PromptTemplate(instruction="{document}\n{limit}\n")
 
 
-def make_backbone(architecture="qwen3", dtype=torch.float64):
+def make_backbone(architecture="qwen3", dtype=torch.float64, way="grouped"):
     tokenizer = make_byte_tokenizer()
     backbone = Backbone(make_tiny_model(architecture, dtype), tokenizer, LoraSettings(r=4, alpha=8))
     torch.manual_seed(1)
     for parameter in backbone.adapter_parameters():  # a fresh adapter does nothing; this one does
         torch.nn.init.normal_(parameter, std=0.1)
+    choose_way(backbone.policy, way)
     return backbone
 
 
@@ -29,9 +30,10 @@ def make_prompts(tokenizer, budget="1000 chars"):
     return [TEMPLATE.build(Document(text), Budget.parse(budget), tokenizer) for text in texts]
 
 
+@pytest.mark.parametrize("way", ["grouped", "padded"])
 @pytest.mark.parametrize("architecture", ["llama", "qwen3"])
-def test_greedy_rollouts_equal_generate_token_for_token(architecture):
-    backbone = make_backbone(architecture)
+def test_greedy_rollouts_equal_generate_token_for_token(architecture, way):
+    backbone = make_backbone(architecture, way=way)
     prompts = make_prompts(backbone.tokenizer)
     groups = sample(
         backbone.policy, backbone.tokenizer, TEMPLATE, prompts, 1, SamplingSettings(0.0, max_new_tokens=24), [0, 0, 0]
@@ -45,9 +47,10 @@ def test_greedy_rollouts_equal_generate_token_for_token(architecture):
         assert group.token_ids[0][group.mask[0]].tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("way", ["grouped", "padded"])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_log_probs_are_those_of_a_teacher_forced_pass(temperature):
-    backbone = make_backbone()
+def test_log_probs_are_those_of_a_teacher_forced_pass(temperature, way):
+    backbone = make_backbone(way=way)
     prompts = make_prompts(backbone.tokenizer)
     groups = sample(
         backbone.policy, backbone.tokenizer, TEMPLATE, prompts, 4, SamplingSettings(temperature, 20), [1, 2, 3]
@@ -77,6 +80,31 @@ def test_a_groups_draws_do_not_depend_on_its_neighbours():
     assert not torch.equal(other_seed[0].token_ids, together[1].token_ids)
 
 
+def test_both_decoders_draw_the_same_completions():
+    results = []
+    for way in ("grouped", "padded"):
+        backbone = make_backbone(way=way)
+        template = PromptTemplate(instruction="{document}\n{limit}\n", close_tag="H")  # rows end at different steps
+        prompts = [template.build(p.document, p.budget, backbone.tokenizer) for p in make_prompts(backbone.tokenizer)]
+        results.append(
+            sample(
+                backbone.policy,
+                backbone.tokenizer,
+                template,
+                prompts,
+                6,
+                SamplingSettings(max_new_tokens=40),
+                [1, 2, 3],
+            )
+        )
+    assert len({length for group in results[0] for length in group.lengths.tolist()}) > 3
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one.token_ids, other.token_ids)
+        assert torch.equal(one.finish, other.finish)
+        assert torch.allclose(one.log_probs, other.log_probs, atol=1e-6)
+        assert torch.allclose(one.entropies, other.entropies, atol=1e-5)
+
+
 def test_sampled_tokens_follow_the_models_distribution():
     """First tokens of many draws against the softmax, by a chi-squared statistic over the likeliest tokens."""
     backbone = make_backbone()
@@ -100,8 +128,8 @@ class Script:
     def __init__(self, rows):
         self.rows, self.step = rows, 0
 
-    def __call__(self, logits, temperature, generators, group_size):
-        drawn = torch.tensor([row[min(self.step, len(row) - 1)] for row in self.rows])
+    def __call__(self, logits, temperature, generators, group_size, left):
+        drawn = torch.tensor([self.rows[i][min(self.step, len(self.rows[i]) - 1)] for i in left.tolist()])
         self.step += 1
         return drawn, torch.full((len(drawn),), -0.5), torch.full((len(drawn),), 2.0)
 
