@@ -31,10 +31,10 @@ class EntropyMonitor(Callback):
 
     def __init__(
         self,
-        entropy_floor: float = 0.1,
-        distinct_floor: float = 0.25,
+        entropy_floor: float = 0.2,
+        distinct_floor: float = 0.4,
         spread_floor: float = 0.0,
-        zero_spread_ceiling: float = 0.75,
+        zero_spread_ceiling: float = 0.5,
         window: int = 10,
         stop: bool = False,
     ) -> None:

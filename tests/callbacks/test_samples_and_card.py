@@ -1,0 +1,90 @@
+import dataclasses
+from types import SimpleNamespace
+
+import markdown
+import pytest
+
+from squish_pl.callbacks import AdapterCheckpoint, SampleSummaries
+from squish_pl.callbacks.card import score_table
+from squish_pl.callbacks.samples import escape
+from squish_pl.validation import Validated, summarise
+
+LINE = Validated("one", "Opening", "10%", "A summary.", "closed", True, 0.05, 0.02, 0.1, -0.01)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<script>alert(1)</script>",
+        "[click](javascript:alert(1)) ![i](http://x/y.png)",
+        "a | b | c\n\n# heading\n- item",
+        "`code` *em* __strong__ ~~gone~~ https://example.org <b>",
+        "&lt;b&gt; &amp; \\| {x} +1 !",
+    ],
+)
+def test_hostile_text_stays_text_in_a_table(text):
+    table = "| a | b |\n|---|---|\n| " + escape(text) + " | end |"
+    page = markdown.markdown(table, extensions=["tables"])
+    body = page[page.index("<tbody>") :]
+    assert body.count("<td>") == 2
+    for tag in ("<script", "<a ", "<img", "<em", "<strong", "<code", "<h1", "<li", "<b>"):
+        assert tag not in body
+
+
+def test_the_table_shows_the_first_documents_and_says_why_there_is_no_summary():
+    lines = [
+        LINE,
+        dataclasses.replace(LINE, document_id="two", opening="Second", summary=None, finish="outgrown"),
+        dataclasses.replace(LINE, document_id="three", opening="Third"),
+        dataclasses.replace(LINE, budget="20%"),
+    ]
+    table = SampleSummaries(documents=2).table(lines)
+    rows = table.splitlines()[2:]
+    assert [row.split("|")[1].strip() for row in rows] == ["Opening…", "Opening…", "Second…"]
+    assert "outgrown" in rows[2]
+    assert "| 0.0500 | 0.0200 | 0.1000 |" in rows[0]
+
+
+def test_summaries_of_a_validation_by_hand():
+    lines = [
+        LINE,
+        dataclasses.replace(LINE, document_id="two", score=0.0, novel_score=0.0, summary=None, within_budget=False),
+        dataclasses.replace(LINE, budget="20%", score=0.2, novel_score=0.1, lead_score=0.3, lead_novel_score=0.0),
+    ]
+    figures = summarise(lines)
+    assert figures["val/squish@10%"] == pytest.approx(0.025)
+    assert figures["val/squish@20%"] == pytest.approx(0.2)
+    assert figures["val/squish"] == pytest.approx((0.025 + 0.2) / 2)
+    assert figures["val/lead_novel@10%"] == pytest.approx(-0.01)
+    assert figures["val/parsed"] == pytest.approx(2 / 3)
+    assert figures["val/within_budget"] == pytest.approx(2 / 3)
+    assert figures["val/squish_low@10%"] == 0.0
+    assert figures["val/squish_high@10%"] == pytest.approx(0.05)
+    assert "| 20% | 0.2000 [0.2000, 0.2000] |" in score_table(figures)
+    assert score_table({}) == "Not validated yet."
+
+
+def test_the_best_adapter_is_the_best_and_its_value_is_remembered(tmp_path, monkeypatch):
+    saved = []
+    callback = AdapterCheckpoint(dirpath=str(tmp_path / "run"))
+    monkeypatch.setattr(callback, "_save_folder", lambda trainer, module, name: saved.append((module.round, name)))
+    trainer = SimpleNamespace(sanity_checking=False, state=SimpleNamespace(fn="fit"), save_checkpoint=lambda path: None)
+    for round_, value in ((1, 0.1), (2, 0.3), (3, 0.2), (4, 0.4)):
+        module = SimpleNamespace(round=round_, validations={round_: {"val/squish": value}})
+        callback.on_validation_end(trainer, module)
+    assert [round_ for round_, name in saved if name == "best"] == [1, 2, 4]
+    resumed = AdapterCheckpoint(dirpath=str(tmp_path / "run"))
+    resumed.load_state_dict(callback.state_dict())
+    assert resumed.best == 0.4
+    with pytest.raises(KeyError, match=r"val/nothing.*val/squish"):
+        AdapterCheckpoint(dirpath=str(tmp_path / "run"), monitor="val/nothing").on_validation_end(trainer, module)
+
+
+def test_an_earlier_run_is_kept_under_the_next_free_name(tmp_path):
+    callback = AdapterCheckpoint(dirpath=str(tmp_path / "run"))
+    assert callback.keep_earlier_run() is None
+    for number in (1, 2):
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "last.ckpt").write_text(str(number))
+        assert callback.keep_earlier_run() == tmp_path / f"run-earlier-{number}"
+    assert (tmp_path / "run-earlier-1" / "last.ckpt").read_text() == "1"
