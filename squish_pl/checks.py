@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedTokenizerBase
 
-from squish_pl.errors import BudgetError
+from squish_pl.errors import BudgetError, ModelError
+from squish_pl.language_model import resolve_base
 from squish_pl.score.budget import Budget
 from squish_pl.tokens import count_tokens
 from squish_pl.types import Document
@@ -37,26 +40,55 @@ def module_problems(m: SquishModule) -> list[str]:
         found.append(f"model.validation_temperature must not be negative, but is {m.validation_temperature}")
     if m.sampling.temperature == 0:
         found.append("model.sampling.temperature must be above 0: equal summaries teach nothing")
+    for section in ("lora", "sampling", "reward", "clip", "optimizer_settings"):
+        for name, value in vars(getattr(m, section)).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                found.append(
+                    f"model.{section.removesuffix('_settings')}.{name} must be a finite number, but is {value}"
+                )
+    if not m.base.strip():
+        found.append("model.base must name a base model: a hub id, a folder or package:NAME")
+    if m.adapter is not None and not (Path(m.adapter).expanduser() / "adapter_config.json").is_file():
+        found.append(
+            f"model.adapter: expected a PEFT adapter folder (with adapter_config.json), but {m.adapter!r} is none"
+        )
+    try:
+        resolve_base(m.base)
+    except ModelError as error:
+        found.append(f"model.base: {error}")
     for settings in (m.lora, m.prompt, m.score, m.sampling, m.reward, m.clip, m.optimizer_settings):
         found += [f"model.{problem}" for problem in settings.problems()]
     return found
 
 
 def run_problems(module: SquishModule, datamodule: Any, trainer: Any) -> list[str]:
-    """What is wrong between the parts of a run, a sentence each."""
+    """What is wrong between the parts of a training run, a sentence each."""
     found = []
+    for checkpoint in (c for c in trainer.callbacks if hasattr(c, "monitor")):
+        keys = ["squish", "novel", "lead", "lead_novel"]
+        budgets = [str(budget) for budget in map(_budget, module.validation_budget_names) if budget is not None]
+        known = [f"val/{key}@{budget}" for key in keys for budget in budgets]
+        known += [f"val/{key}" for key in (*keys, "parsed", "within_budget")]
+        if checkpoint.monitor not in known:
+            found.append(f"checkpoint.monitor must be one of {', '.join(known)}, but is {checkpoint.monitor!r}")
     rows = datamodule.batch_size * module.group_size
     if module.micro_batch_size >= 1 and rows % module.micro_batch_size:
         found.append(
             f"model.micro_batch_size must divide the completions of a step, data.batch_size * model.group_size = "
             f"{datamodule.batch_size} * {module.group_size} = {rows}, but is {module.micro_batch_size}"
         )
+    return found + trainer_problems(trainer)
+
+
+def trainer_problems(trainer: Any) -> list[str]:
+    """What is wrong with the trainer for any command, a sentence each."""
+    found = []
     if trainer.precision != "32-true":
         found.append(
             f"trainer.precision must stay 32-true, but is {trainer.precision}: set model.dtype for the model's weights"
         )
     if trainer.world_size > 1:
-        found.append(f"training runs on one device, but the trainer has {trainer.world_size}: set trainer.devices to 1")
+        found.append(f"a run takes one device, but the trainer has {trainer.world_size}: set trainer.devices to 1")
     return found
 
 
@@ -75,6 +107,9 @@ def context_problems(
     around = len(module.prompt.build(Document(""), budget, tokenizer).token_ids)
     new = module.sampling.max_new_tokens
     frame = count_tokens(tokenizer, module.score.template.render("")) + 1
+    # behind the frame stands a summary, or, as the copying baseline, at most the largest budget's share of the document
+    share = max([float(b.value) for b in map(Budget.parse, module.validation_budget_names) if b.unit.is_share] or [0.0])
+    frame += max(0, int(share * (max_tokens or 0)) - new)
     need = max(around, frame) + new + (max_tokens or 0)
     if need <= context:
         return []
@@ -86,3 +121,10 @@ def context_problems(
     else:
         advice = "set model.sampling.max_new_tokens lower"
     return [f"{what} take {need} tokens together, but the model reads {context}: {advice}"]
+
+
+def _budget(text: str) -> Budget | None:
+    try:
+        return Budget.parse(text)
+    except BudgetError:
+        return None  # reported where it belongs

@@ -15,6 +15,7 @@ from jsonargparse import ArgumentError, auto_cli
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from squish_pl.callbacks import (
     AdapterCheckpoint,
@@ -25,13 +26,16 @@ from squish_pl.callbacks import (
     Throughput,
 )
 from squish_pl.checkpoint_io import AtomicCheckpointIO
-from squish_pl.checks import run_problems
+from squish_pl.checks import run_problems, trainer_problems
 from squish_pl.config_files import find_configs
 from squish_pl.data import DocumentDataModule
-from squish_pl.errors import CheckpointError, SquishError, all_problems_together, report_problems
+from squish_pl.errors import CheckpointError, ConfigError, SquishError, all_problems_together, report_problems
 from squish_pl.module import SquishModule
 from squish_pl.report import print_fit_report, print_prediction_report, print_validation_report
 from squish_pl.score_command import score
+
+_DESCRIPTION = """Trains and measures summarisers. Beside the subcommands below, `score` scores given summaries:
+score --documents docs.jsonl --summaries sums.jsonl --budget 10%% (score --help tells more)."""
 
 
 class SquishCLI(LightningCLI):
@@ -51,7 +55,8 @@ class SquishCLI(LightningCLI):
             seed_everything_default=0,
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
-            parser_kwargs={name: {"exit_on_error": False} for name in self.subcommands()} | {"exit_on_error": False},
+            parser_kwargs={name: {"exit_on_error": False} for name in self.subcommands()}
+            | {"exit_on_error": False, "description": _DESCRIPTION},
         )
 
     @staticmethod
@@ -81,8 +86,8 @@ class SquishCLI(LightningCLI):
         """Builds module, data and trainer, and reports every problem of all three together."""
         with all_problems_together():
             super().instantiate_classes()
-            if self.subcommand == "fit":
-                report_problems(run_problems(self.model, self.datamodule, self.trainer))
+            check = run_problems(self.model, self.datamodule, self.trainer) if self.subcommand == "fit" else None
+            report_problems(trainer_problems(self.trainer) if check is None else check)
 
     def _parse_ckpt_path(self) -> None:
         """Leaves the configuration alone: a checkpoint of ours holds no hyperparameters to override it with."""
@@ -94,7 +99,12 @@ class SquishCLI(LightningCLI):
             callbacks = [*callbacks, RoundProgressBar()]
         if config.get("enable_checkpointing") is None:
             config["enable_checkpointing"] = True
-        return super()._instantiate_trainer(config, callbacks)
+        if config.get("logger") is False:
+            self.save_config_callback = None  # it would write config.yaml into the working folder
+        try:
+            return super()._instantiate_trainer(config, callbacks)
+        except (MisconfigurationException, ValueError, TypeError) as error:
+            raise ConfigError([f"trainer: {' '.join(str(error).split())}"]) from None
 
     @property
     def checkpoint(self) -> AdapterCheckpoint:
@@ -104,9 +114,6 @@ class SquishCLI(LightningCLI):
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
         kwargs["ckpt_path"] = self._find_checkpoint(kwargs.get("ckpt_path"))
-        new_run = subcommand == "fit" and kwargs["ckpt_path"] is None and not self.trainer.fast_dev_run  # type: ignore[attr-defined]
-        if new_run and (kept := self.checkpoint.keep_earlier_run()):
-            print(f"an earlier run in {self.checkpoint.dirpath} is kept as {kept}")
         if subcommand == "validate":
             kwargs["verbose"] = False  # our own table says it better
         if subcommand == "predict":
@@ -129,7 +136,9 @@ class SquishCLI(LightningCLI):
         fast = bool(self.trainer.fast_dev_run)  # type: ignore[attr-defined]
         if self.model.round not in self.model.validations and not fast:
             self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
-        print_fit_report(self.model, self.trainer, None if fast else self.checkpoint.dirpath)
+            if self.model.round in self.model.validations:
+                self.checkpoint.take_in_validation(self.trainer, self.model)
+        print_fit_report(self.model, self.trainer, None if fast else self.checkpoint)
 
     def after_validate(self) -> None:
         """Prints the scores."""
@@ -162,11 +171,19 @@ def main(args: Sequence[str] | None = None) -> int:
         return _fail(str(error))
     except ArgumentError as error:
         return _fail(str(error))
+    except MisconfigurationException as error:
+        return _fail(" ".join(str(error).split()))
+    except KeyboardInterrupt:
+        return 130
+    except SIGTERMException:
+        return 143
+    except UnicodeDecodeError:
+        return _fail("a configuration file is not UTF-8 text")
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             file = error.filename or "a file"
-            return _fail(f"no space left on the disk while writing {file}: free some and go on with --ckpt_path last")
-        raise
+            return _fail(f"no space left on the disk while writing {file}: free some, or write elsewhere")
+        return _fail(f"{error.strerror or error}: {error.filename or 'a file or folder of the run'}")
     return 0
 
 
@@ -178,9 +195,11 @@ def _fail(message: str) -> int:
 def _quieten() -> None:
     """Silences what users can do nothing about."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: not any(word in record.getMessage() for word in ("litlogger", "litmodels", "`weights_only` was"))
-    )
+    words = ("litlogger", "litmodels", "`weights_only` was")
+    for name in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
+        logging.getLogger(f"lightning.pytorch.{name}").addFilter(
+            lambda record: not any(word in record.getMessage() for word in words)
+        )
     for pattern in (
         ".*does not have many workers.*",
         ".*ended before the epoch ended and your dataloader is not resumable.*",

@@ -132,12 +132,12 @@ def explain_load_errors(what: str, base: str) -> Iterator[None]:
         yield
     except ModelError:
         raise
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except Exception as error:  # damaged or strange files fail in many ways
         local = Path(base).exists()
         offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         advice = (
-            "check that the folder holds a complete Hugging Face model"
+            "check that the folder holds a complete Hugging Face model and the settings name what is in it"
             if local
             else "check the name and the network"
             + (" (HF_HUB_OFFLINE is set)" if offline else "")
@@ -182,7 +182,10 @@ def load_tokenizer(base: str, gguf_file: str | None = None, revision: str | None
     path = resolve_base(base)
     kwargs = {"gguf_file": gguf_file} if gguf_file else {}
     with explain_load_errors("tokenizer of", base), quiet_transformers():
-        return AutoTokenizer.from_pretrained(path, revision=revision or "main", trust_remote_code=False, **kwargs)
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision or "main", trust_remote_code=False, **kwargs)
+        if len(tokenizer) <= len(tokenizer.all_special_tokens):
+            raise ModelError(f"the base model {base!r} comes without a tokenizer: save one into the same folder")
+        return tokenizer
 
 
 def load_config(base: str, gguf_file: str | None = None, revision: str | None = None) -> Any:

@@ -66,7 +66,10 @@ class _FrozenHeadLogProbs(torch.autograd.Function):
         for h, t in zip(hidden.split(slice_tokens), targets.split(slice_tokens), strict=True):
             log_p = _log_softmax(h @ weight.T, temperature)
             chosen, entropy = _chosen_and_entropy(log_p, t)
-            slopes.append((weight[t] - log_p.exp_().to(weight.dtype) @ weight) / temperature)
+            # minus the chosen token in float32: in bfloat16, W[t] and p W of a sure token would cancel to nothing
+            surplus = log_p.exp_()
+            surplus[torch.arange(len(t), device=t.device), t] -= 1
+            slopes.append(surplus.to(weight.dtype) @ weight / -temperature)
             log_probs.append(chosen)
             entropies.append(entropy)
         ctx.save_for_backward(torch.cat(slopes))

@@ -14,6 +14,7 @@ What differs from the papers:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Optional, cast
@@ -22,13 +23,13 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerBase
 
 from squish_pl.checks import context_problems, module_problems
-from squish_pl.errors import CheckpointError, DataError, report_problems
+from squish_pl.errors import CheckpointError, DataError, SquishError, report_problems
 from squish_pl.language_model import context_length, load_config, load_model, load_tokenizer, pick_dtype
-from squish_pl.optimizer import make_optimizer, state_on_device
+from squish_pl.optimizer import apply_settings, make_optimizer, state_on_device
 from squish_pl.phases import POLICY, ROLLOUT, SCORING, PhaseClock
 from squish_pl.policy import (
     Backbone,
@@ -240,12 +241,17 @@ class SquishModule(LightningModule):
         """K policy passes over the same rows, an optimiser step after each."""
         passes: list[PassTotals] = []
         for number in range(self.policy_passes):
-            optimizer, schedule = self._optimizer, cast(LRScheduler, self.lr_schedulers())
+            optimizer, schedule = self._optimizer, cast(LambdaLR, self.lr_schedulers())
             optimizer.zero_grad()
             totals = self.accumulate(rows, first=number == 0)
             if number == 0 and self.old_log_probs == "first_pass":
                 rows = [replace(r, old_log_probs=p) for r, p in zip(rows, totals.log_probs, strict=True)]
             totals.grad_norm = self._clip_gradients()
+            if not math.isfinite(totals.loss + totals.grad_norm):
+                raise SquishError(
+                    f"round {self.round + 1}: the loss is {totals.loss} and the gradient's norm {totals.grad_norm}; "
+                    "nothing of this round is saved. Lower the learning rate, then go on with --ckpt_path last"
+                )
             # with every group skipped the gradient is zero, and the step counts all the same: schedules stay in step
             with state_on_device(optimizer.optimizer, self.device, self.optimizer_settings.offload):
                 optimizer.step()
@@ -347,6 +353,7 @@ class SquishModule(LightningModule):
             "base_fingerprint": self.backbone.fingerprint,
             "validations": self.validations,
             "random": random_state(),
+            "grouped": self.backbone.policy.grouped,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -363,9 +370,15 @@ class SquishModule(LightningModule):
         self.round = mine["round"]
         self.validations = mine["validations"]
         self._random_state = mine["random"]
+        if self.grouping == "auto" and mine["grouped"]:
+            self.backbone.policy.use_group_attention()
+            self.backbone.policy.grouped = True
+        elif self.grouping == "auto":
+            self.backbone.policy.grouped = mine["grouped"]
 
     def on_train_start(self) -> None:
-        """Sets the random state of a resumed run, after everything that draws while starting up."""
+        """Puts a resumed run right: its random state, and the optimiser's settings where they have changed."""
+        apply_settings(self._optimizer.optimizer, cast(LambdaLR, self.lr_schedulers()), self.optimizer_settings)
         if hasattr(self, "_random_state"):
             restore_random_state(self._random_state)
             del self._random_state

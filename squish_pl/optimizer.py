@@ -23,6 +23,15 @@ def make_optimizer(
     return optimizer, LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / (warmup + 1)))
 
 
+def apply_settings(optimizer: torch.optim.Optimizer, schedule: LambdaLR, settings: OptimizerSettings) -> None:
+    """Makes a restored optimiser follow the settings of this run; without a change in them nothing changes."""
+    schedule.base_lrs = [settings.learning_rate] * len(optimizer.param_groups)
+    for group, factor in zip(optimizer.param_groups, schedule.lr_lambdas, strict=True):
+        group["initial_lr"] = settings.learning_rate
+        group["lr"] = settings.learning_rate * factor(schedule.last_epoch)
+        group["betas"], group["weight_decay"] = settings.betas, settings.weight_decay
+
+
 @contextmanager
 def state_on_device(optimizer: torch.optim.Optimizer, device: torch.device, offload: bool) -> Iterator[None]:
     """Brings the optimiser's state to the device for a step, and back to the CPU after it where `offload` is set."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from lightning.pytorch import Trainer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from squish_pl.callbacks import AdapterCheckpoint
 from squish_pl.module import SquishModule
 
 
@@ -36,6 +36,9 @@ def score_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> Table
 def print_validation_report(module: SquishModule) -> None:
     """The scores of `validate`."""
     console = Console()
+    if not module.validated:
+        console.print("nothing was validated: trainer.limit_val_batches left no document")
+        return
     documents = len({line.document_id for line in module.validated})
     console.print(
         score_table(
@@ -46,7 +49,7 @@ def print_validation_report(module: SquishModule) -> None:
     _print_shares(console, {"policy": module.validations[module.round]})
 
 
-def print_fit_report(module: SquishModule, trainer: Trainer, folder: Path | None) -> None:
+def print_fit_report(module: SquishModule, trainer: Trainer, checkpoint: AdapterCheckpoint | None) -> None:
     """Scores before and after, where the adapter is, and how to look at the run."""
     console = Console()
     rounds = sorted(module.validations)
@@ -58,9 +61,11 @@ def print_fit_report(module: SquishModule, trainer: Trainer, folder: Path | None
             score_table(f"After {module.round} rounds: SQUISH and SQUISH-novel, mean [95 % interval]", columns)
         )
         _print_shares(console, columns)
-    if folder is not None:
-        best = folder / "best"
-        console.print(Text(f"adapter: {best if best.is_dir() else folder / 'last'}"))
+    if checkpoint is not None:
+        best = checkpoint.dirpath / "best"
+        console.print(Text(f"adapter: {best if best.is_dir() else checkpoint.dirpath / 'last'}"), soft_wrap=True)
+        if checkpoint.best_round not in (None, module.round):
+            console.print(Text(f"(best is round {checkpoint.best_round}, {checkpoint.monitor} {checkpoint.best:.4f})"))
     if trainer.logger is not None and trainer.logger.save_dir:
         console.print(Text(f"dashboard: tensorboard --logdir {trainer.logger.save_dir}"), soft_wrap=True)
 

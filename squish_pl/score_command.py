@@ -14,10 +14,11 @@ from rich.table import Table
 
 from squish_pl.data.filters import read_documents
 from squish_pl.data.sources import open_source
-from squish_pl.errors import DataError
+from squish_pl.errors import DataError, ModelError
 from squish_pl.score import Budget, ScoreRequest, ScoreTemplate, SquishScorer
 from squish_pl.score.baselines import lead
 from squish_pl.score.bootstrap import bootstrap_interval
+from squish_pl.tokens import whole_characters
 from squish_pl.types import Document
 
 _AT_A_TIME = 64  # summaries scored between two steps of the progress bar
@@ -69,13 +70,19 @@ def score(
     budgets = [Budget.parse(text) for text in budget.split(",")]
     requests = pair(list(read_documents(open_source(documents))), read_summaries(summaries), budgets)
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    try:
+        torch.empty(0, device=where)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"the device {where!r} cannot be used: {str(error).splitlines()[0]}") from None
     scorer = SquishScorer.from_pretrained(base, where, dtype, gguf_file, template, novel_ngram, batch_tokens)
     lines: list[dict[str, Any]] = []
     for first in track(range(0, len(requests), _AT_A_TIME), "Scoring", transient=True):
         lines += score_lines(scorer, requests[first : first + _AT_A_TIME])
     if output is not None:
         try:
-            Path(output).expanduser().write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+            Path(output).expanduser().write_text(
+                "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8"
+            )
         except OSError as error:
             raise DataError(f"cannot write {output!r}: {error.strerror}") from None
     print_table(lines)
@@ -88,7 +95,7 @@ def read_summaries(path: str) -> list[dict[str, Any]]:
         DataError: The file cannot be read, or a line is no such record; the message names it.
     """
     try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+        lines = Path(path).expanduser().read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise DataError(f"cannot read the summaries {path!r}: {reason}") from None
@@ -98,11 +105,11 @@ def read_summaries(path: str) -> list[dict[str, Any]]:
             continue
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
         if not isinstance(record, dict) or not isinstance(record.get("summary", 0), (str, type(None))):
             raise DataError(f'{path} line {number}: expected {{"summary": "text" or null, ...}}, but got {line[:60]!r}')
-        records.append(record)
+        records.append(record | {"summary": _whole(record.get("summary"))})
     return records
 
 
@@ -114,13 +121,23 @@ def pair(documents: Sequence[Document], summaries: Sequence[dict[str, Any]], bud
     Raises:
         DataError: A summary's document is not there, or the numbers differ.
     """
-    known = {key: d for d in documents for key in (d.id, d.url) if key}
-    named = [record.get("id") or record.get("url") for record in summaries]
-    if all(named) and summaries:
-        missing = [name for name in named if name not in known]
+    field = next((f for f in ("id", "url") if summaries and all(record.get(f) for record in summaries)), None)
+    if field is not None:
+        known: dict[str, Document] = {}
+        for document in documents:
+            key = getattr(document, field)
+            if key in known and known[key].text != document.text:
+                raise DataError(
+                    f"two documents have the {field} {key!r}: leave {field} out and give one line for each in order"
+                )
+            known[key] = document
+        missing = [record[field] for record in summaries if str(record[field]) not in known]
         if missing:
-            raise DataError(f"{len(missing)} summaries name documents that are not there, such as {missing[0]!r}")
-        matched = [known[str(name)] for name in named]
+            raise DataError(
+                f"{len(missing)} of {len(summaries)} summaries have the {field} of no document, such as {missing[0]!r} "
+                "(a document's id is the hash of its text)"
+            )
+        matched = [known[str(record[field])] for record in summaries]
     elif len(documents) == len(summaries):
         matched = list(documents)
     else:
@@ -177,3 +194,7 @@ def _cell(values: list[float]) -> str:
     tensor = torch.tensor(values, dtype=torch.float64)
     low, high = bootstrap_interval(tensor)
     return f"{float(tensor.mean()):.4f} \\[{low:.4f}, {high:.4f}]"
+
+
+def _whole(summary: str | None) -> str | None:
+    return None if summary is None else whole_characters(summary)

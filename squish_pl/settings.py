@@ -23,7 +23,7 @@ class ScoreSettings:
 
     def problems(self) -> list[str]:
         """What is wrong with the settings, a sentence each."""
-        found = [f"score.template: {problem}" for problem in self.template.problems()]
+        found = [f"score.{problem}" for problem in self.template.problems()]
         return found + [
             f"score.{name} must be at least 1, but is {value}"
             for name, value in (("novel_ngram", self.novel_ngram), ("batch_tokens", self.batch_tokens))

@@ -14,9 +14,14 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """
     if not text:
         return []
-    # half a surrogate pair, which JSON can carry, is no character: it becomes a question mark
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids)
+    return list(
+        tokenizer(whole_characters(text), add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
+    )
+
+
+def whole_characters(text: str) -> str:
+    """The text with a question mark for every half of a surrogate pair: JSON can carry one, but it is no character."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def encode_markup(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from squish_pl.callbacks.card import model_card
-from squish_pl.errors import report_problems
+from squish_pl.errors import CheckpointError, report_problems
 from squish_pl.module import SquishModule
 from squish_pl.policy.adapter import recover_folder, save_adapter
 
@@ -38,11 +39,13 @@ class AdapterCheckpoint(Checkpoint):
         mode: Literal["max", "min"] = "max",
     ) -> None:
         super().__init__()
-        report_problems(
-            [f"checkpoint.every_n_rounds must be at least 1, but is {every_n_rounds}"] * (every_n_rounds < 1)
-        )
+        problems = [f"checkpoint.every_n_rounds must be at least 1, but is {every_n_rounds}"] * (every_n_rounds < 1)
+        if Path(dirpath).name in ("", ".."):
+            problems.append(f"checkpoint.dirpath must be a folder of the run's own, but is {dirpath!r}")
+        report_problems(problems)
         self.dirpath, self.every_n_rounds, self.monitor, self.mode = Path(dirpath), every_n_rounds, monitor, mode
         self.best: float | None = None
+        self.best_round: int | None = None
         self._saved_round = -1
 
     @property
@@ -52,13 +55,23 @@ class AdapterCheckpoint(Checkpoint):
 
     def keep_earlier_run(self) -> Path | None:
         """Renames the folder of an earlier run, so that a new one does not write over it; returns its new name."""
-        if not self.dirpath.is_dir() or not any(self.dirpath.iterdir()):
+        if not any((self.dirpath / name).exists() for name in ("best", "last", "last.ckpt")):
             return None
         number = 1
         while (kept := self.dirpath.with_name(f"{self.dirpath.name}-earlier-{number}")).exists():
             number += 1
-        self.dirpath.rename(kept)
+        try:
+            self.dirpath.rename(kept)
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.dirpath} holds an earlier run and cannot be renamed ({error.strerror}): set checkpoint.dirpath"
+            ) from None
         return kept
+
+    def on_train_start(self, trainer: Trainer, pl_module: SquishModule) -> None:
+        """Makes room for a new run, now that it is sure to begin."""
+        if trainer.ckpt_path is None and not _is_trial(trainer) and (kept := self.keep_earlier_run()):
+            print(f"\nan earlier run in {self.dirpath} is kept as {kept}")
 
     def setup(self, trainer: Trainer, pl_module: SquishModule, stage: str) -> None:
         """Brings back a folder whose replacement was interrupted."""
@@ -68,27 +81,39 @@ class AdapterCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: SquishModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Saves every n rounds."""
-        if pl_module.round % self.every_n_rounds == 0:
+        """Saves every n rounds, unless a validation follows, whose end saves: no stop can come between the two."""
+        interval = trainer.val_check_batch
+        validates = bool(trainer.enable_validation and interval) and pl_module.round % int(interval or 1) == 0
+        if pl_module.round % self.every_n_rounds == 0 and not validates:
             self._save_last(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: SquishModule) -> None:
-        """Saves, and keeps the best.
+        """Saves, and keeps the best."""
+        if not trainer.sanity_checking and trainer.state.fn == "fit":
+            self.take_in_validation(trainer, pl_module)
+
+    def take_in_validation(self, trainer: Trainer, pl_module: SquishModule) -> None:
+        """Keeps the adapter as the best, if it is, and saves; for a validation after the run as well.
 
         Raises:
             KeyError: The validation has no figure of the monitored name; the message names those there are.
         """
-        if trainer.sanity_checking or trainer.state.fn != "fit":
-            return
         figures = pl_module.validations[pl_module.round]
         if self.monitor not in figures:
             raise KeyError(f"checkpoint.monitor is {self.monitor!r}, but the validation has {sorted(figures)}")
         value = figures[self.monitor]
         if self.best is None or (value > self.best if self.mode == "max" else value < self.best):
-            self.best = value
+            self.best, self.best_round = value, pl_module.round
             self._save_folder(trainer, pl_module, "best")
         self._saved_round = -1  # the best value belongs into the checkpoint
         self._save_last(trainer, pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: SquishModule, exception: BaseException) -> None:
+        """Saves where the system asked the run to end (Lightning waits for the round's end); tells how to go on."""
+        if isinstance(exception, SIGTERMException):
+            self._save_last(trainer, pl_module)
+        if isinstance(exception, (SIGTERMException, KeyboardInterrupt)) and self.last_checkpoint.exists():
+            print(f"\nstopped; the same command with --ckpt_path last goes on from {self.last_checkpoint}")
 
     def on_train_end(self, trainer: Trainer, pl_module: SquishModule) -> None:
         """Saves the end of the run."""
@@ -118,11 +143,11 @@ class AdapterCheckpoint(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """The best value so far."""
-        return {"best": self.best}
+        return {"best": self.best, "best_round": self.best_round}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes it back."""
-        self.best = state_dict["best"]
+        self.best, self.best_round = state_dict["best"], state_dict["best_round"]
 
 
 def _is_trial(trainer: Trainer) -> bool:

@@ -69,7 +69,9 @@ class EntropyMonitor(Callback):
         crossed = average > limit if key == "reward/zero_spread" else average < limit
         if not crossed:
             self._warned.discard(key)  # recovered: a second fall is news again
-        elif key not in self._warned:
+            return
+        trainer.should_stop = trainer.should_stop or self.stop
+        if key not in self._warned:
             self._warned.add(key)
             word = "above" if key == "reward/zero_spread" else "below"
             advice = "stopping" if self.stop else "larger groups and batches, or a lower learning rate, are the cure"
@@ -82,7 +84,6 @@ class EntropyMonitor(Callback):
                 limit,
                 advice,
             )
-            trainer.should_stop = trainer.should_stop or self.stop
 
     def state_dict(self) -> dict[str, Any]:
         """Recent figures, so that a resumed run warns when an uninterrupted one would."""

@@ -9,6 +9,8 @@ from typing import Any
 
 import datasets
 
+from squish_pl.errors import DataError
+from squish_pl.tokens import whole_characters
 from squish_pl.types import Document
 
 _ID_DIGITS = 16
@@ -21,14 +23,23 @@ def document_id(text: str) -> str:
 
 def make_document(record: Mapping[str, Any]) -> Document:
     """The document of a record; its id is the hash of the text."""
-    text = record["text"] or ""  # the hub has records without a text
+    text = whole_characters(record["text"] or "")  # the hub has records without a text
     return Document(text=text, id=document_id(text), url=str(record.get("url") or ""))
 
 
 def read_documents(source: datasets.IterableDataset) -> Iterator[Document]:
     """Yields all documents of a source from the place where it stands."""
     # `iter` and not `__iter__`: in a worker process the latter would hand out only a part of the shards.
-    for rows in source.iter(batch_size=1):
+    rows_of = source.iter(batch_size=1)
+    while True:
+        try:
+            rows = next(rows_of)
+        except StopIteration:
+            return
+        except (ConnectionError, TimeoutError) as error:
+            raise DataError(
+                f"the connection to the documents broke off ({error}): go on with --ckpt_path last"
+            ) from None
         yield make_document({name: values[0] for name, values in rows.items()})
 
 

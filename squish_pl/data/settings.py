@@ -23,7 +23,9 @@ def data_problems(
     problems = []
     for name, spec in (("documents", documents), ("validation_documents", validation_documents)):
         try:
-            if spec is not None:
+            if spec is not None and not spec.strip():
+                problems.append(f"{name}: expected documents to read, but got nothing")
+            elif spec is not None:
                 parse_hub(spec) if is_hub(spec) else find_files(spec)
         except DataError as error:
             problems.append(f"{name}: {error}")

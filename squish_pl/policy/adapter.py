@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -15,16 +16,19 @@ from transformers import PreTrainedModel
 
 from squish_pl.errors import CheckpointError, ModelError
 
+log = logging.getLogger(__name__)
+
 TRAINING_FILE = "squish.json"  #: beside PEFT's own files: fingerprint of the base, settings and scores
 
 
-def load_adapter(model: PreTrainedModel, folder: str, base_fingerprint: str) -> PeftModel:
+def load_adapter(model: PreTrainedModel, folder: str, base_fingerprint: str, base: str | None = None) -> PeftModel:
     """Puts a saved adapter onto its base model, ready to learn on.
 
     Args:
         model: The base model.
         folder: A PEFT adapter folder.
         base_fingerprint: Of `model`.
+        base: The base's name as users know it.
 
     Raises:
         ModelError: The folder is no adapter, or the adapter was made for another base.
@@ -38,8 +42,12 @@ def load_adapter(model: PreTrainedModel, folder: str, base_fingerprint: str) -> 
     check_base(read_training_file(path).get("base_fingerprint"), base_fingerprint, what)
     try:
         made_for = PeftConfig.from_pretrained(str(path)).base_model_name_or_path
+        if not read_training_file(path) and made_for != base:
+            log.warning(
+                "%s names %r as its base, and this is %r: nothing but the shapes can be checked", what, made_for, base
+            )
         return PeftModel.from_pretrained(model, str(path), is_trainable=True)
-    except (RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
+    except Exception as error:  # damaged files fail in many ways
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
             f"{what} does not fit this base model ({reason}); name the base it was trained on, "

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
@@ -91,11 +91,14 @@ class Backbone(nn.Module):
         self.fingerprint = fingerprint(model)
         model.requires_grad_(False)
         if adapter is None:
-            self.model: PeftModel = get_peft_model(model, (lora or LoraSettings()).to_peft())
+            try:
+                self.model: PeftModel = get_peft_model(model, (lora or LoraSettings()).to_peft())
+            except ValueError as error:
+                raise ModelError(f"model.lora does not fit the model: {str(error).splitlines()[0]}") from None
         else:
             from squish_pl.policy.adapter import load_adapter
 
-            self.model = load_adapter(model, adapter, self.fingerprint)
+            self.model = load_adapter(model, adapter, self.fingerprint, base)
         if base is not None:
             for config in self.model.peft_config.values():
                 config.base_model_name_or_path = base
@@ -146,8 +149,15 @@ class Backbone(nn.Module):
 
     def compile_layers(self) -> None:
         """Compiles each decoder layer by itself (regional compilation), lengths left open."""
+        layers = getattr(self._lm.decoder, "layers", None)
+        if not isinstance(layers, nn.ModuleList):
+            raise ModelError(
+                f"model.compile finds no list of layers in {type(self._lm.decoder).__name__}: set it to false"
+            )
         self.compiled = True
-        for layer in cast(nn.ModuleList, self._lm.decoder.layers):
+        # policy and reference, with and without gradients, are variants of one layer
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 32)
+        for layer in layers:
             layer.compile(dynamic=True)
 
     @contextmanager
@@ -177,7 +187,8 @@ class PolicyView:
     def hidden(self, input_ids: Tensor, **kwargs: Any) -> Tensor:
         """[B, L] token ids, padded on the right -> [B, L, H], with gradients to the adapter."""
         backbone = self._backbone()
-        with backbone.mode(training=True):  # checkpointing and adapter dropout work in training mode only
+        # checkpointing and adapter dropout work in training mode only, and make sense with gradients only
+        with backbone.mode(training=torch.is_grad_enabled()):
             return backbone.language_model.hidden(input_ids, **kwargs)
 
     def token_log_probs(self, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -215,7 +226,7 @@ class PolicyView:
         backbone = self._backbone()
         # four dimensions tell transformers that this is a finished mask; with a layout nobody looks at it
         mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=input_ids.device)
-        with backbone.mode(training=True):
+        with backbone.mode(training=torch.is_grad_enabled()):
             return backbone.language_model.hidden(
                 input_ids.unsqueeze(0), position_ids=position_ids.unsqueeze(0), attention_mask=mask, group_layout=layout
             )[0]
@@ -282,9 +293,10 @@ def adapter_off(model: PeftModel) -> Iterator[None]:
 
 
 def fingerprint(model: PreTrainedModel) -> str:
-    """A short hash that tells base models apart, whatever they are called and whichever dtype they are loaded in.
+    """A short hash that tells base models apart, whatever they are called.
 
-    Made of the shapes of all weights and of the first values of the embedding and of each layer's, in bfloat16.
+    The same in float32, float64 and bfloat16 (not in float16, which rounds otherwise): made of the shapes of all
+    weights and of the first values of each, in bfloat16.
     """
     digest = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters(), key=lambda item: item[0]):

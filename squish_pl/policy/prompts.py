@@ -45,7 +45,7 @@ class PromptTemplate:
     def problems(self) -> list[str]:
         """What is wrong with the settings, a sentence each."""
         found = [
-            f"the prompt's instruction must hold {field} {times}, but holds it {self.instruction.count(field)} times"
+            f"prompt.instruction must hold {field} {times}, but holds it {self.instruction.count(field)} times"
             for field, times, wrong in (
                 (DOCUMENT_FIELD, "exactly once", self.instruction.count(DOCUMENT_FIELD) != 1),
                 (LIMIT_FIELD, "at most once", self.instruction.count(LIMIT_FIELD) > 1),
@@ -53,7 +53,7 @@ class PromptTemplate:
             if wrong
         ]
         if not self.close_tag.strip():
-            found.append("the prompt's close_tag must not be empty: it ends a summary")
+            found.append("prompt.close_tag must not be empty: it ends a summary")
         return found
 
     def build(self, document: Document, budget: Budget, tokenizer: PreTrainedTokenizerBase) -> Prompt:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from squish_pl.errors import ModelError
 from squish_pl.log_probs import log_probs_of_logits
 from squish_pl.policy.backbone import PolicyView
 from squish_pl.policy.decoding import Decoder, GroupedDecoder, PaddedDecoder
@@ -179,6 +180,10 @@ def _draw(
     numbers = torch.cat([torch.rand(group_size, generator=g, device=g.device, dtype=torch.float64) for g in generators])
     # inverse of the distribution function, in float64: float32 sums over a large vocabulary lose its tail
     heap = torch.softmax(logits.double() / temperature, dim=-1).cumsum(dim=-1)
+    if not bool(torch.isfinite(heap[:, -1]).all()):
+        raise ModelError(
+            "the policy's logits are not finite: lower model.optimizer.learning_rate, or try another dtype"
+        )
     target = numbers[left.to(numbers.device)].unsqueeze(1) * heap[:, -1:]
     drawn = torch.searchsorted(heap, target, right=True).squeeze(1).clamp_max(logits.shape[1] - 1)
     return drawn, *log_probs_of_logits(logits, drawn, temperature)

@@ -47,7 +47,8 @@ class SquishScorer:
         template: How summary and document are framed.
         novel_ngram: Token n-grams of this length count as copied, for SQUISH-novel.
         batch_tokens: Most tokens in one forward pass, padding included.
-        cache_tokens: Documents alone are remembered up to this many tokens in all (4 bytes each), oldest use first out.
+        cache_tokens: Documents alone are remembered up to this many tokens in all (some 40 bytes each), oldest use
+            first out.
 
     Raises:
         TypeError: The reference is no `ReferenceModel`, such as a model whose adapter might be on.
@@ -61,7 +62,7 @@ class SquishScorer:
         template: ScoreTemplate | None = None,
         novel_ngram: int = 4,
         batch_tokens: int = 8192,
-        cache_tokens: int = 4_000_000,
+        cache_tokens: int = 1_000_000,
     ) -> None:
         if not isinstance(reference, ReferenceModel):
             raise TypeError(f"expected a frozen ReferenceModel, but got {type(reference).__name__}")

@@ -26,7 +26,7 @@ class ScoreTemplate:
     def problems(self) -> list[str]:
         """What is wrong with the settings, a sentence each."""
         if self.frame.count(SUMMARY_FIELD) != 1:
-            return [f"the score template's frame must hold {SUMMARY_FIELD} exactly once, but is {self.frame!r}"]
+            return [f"template.frame must hold {SUMMARY_FIELD} exactly once, but is {self.frame!r}"]
         return []
 
     def render(self, summary: str) -> str:

@@ -29,6 +29,13 @@ from squish_pl.errors import CheckpointError
         (["--ckpt_path", "last"], ["there is no checkpoint"]),
         (["--ckpt_path", "no.ckpt"], ["there is no checkpoint no.ckpt"]),
         (["--model.adapter", "."], ["expected a PEFT adapter folder"]),
+        (["--model.optimizer.learning_rate", ".nan"], ["optimizer.learning_rate", "finite"]),
+        (["--model.lora.targets", "no_such_layer"], ["model.lora"]),
+        (["--checkpoint.monitor", "val/nothing"], ["checkpoint.monitor", "val/squish@10%"]),
+        (["--checkpoint.dirpath", "."], ["checkpoint.dirpath"]),
+        (["--data.documents", ""], ["data.documents"]),
+        (["--trainer.accelerator", "gpu"], ["trainer:"]),
+        (["--trainer.max_steps", "-5"], ["trainer:"]),
     ],
 )
 def test_one_message_and_exit_code_2(changes, words, tiny_model_folder, tmp_path, capsys, monkeypatch):
@@ -68,10 +75,14 @@ def test_all_problems_of_a_configuration_at_once(tiny_model_folder, tmp_path, ca
         "0",
         "--entropy.window",
         "0",
+        "--model.base",
+        "/no/such/base",
+        "--model.adapter",
+        "/no/such/adapter",
     ]
     code, _, err = run_cli(["fit", *tiny_arguments(tiny_model_folder, tmp_path), *changes], capsys)
     assert code == 2
-    for word in ("group_size", "'0%'", "batch_size", "entropy.window"):
+    for word in ("group_size", "'0%'", "batch_size", "entropy.window", "model.base", "model.adapter"):
         assert word in err
 
 
@@ -124,3 +135,29 @@ def test_a_really_full_device(monkeypatch, tmp_path):
     with pytest.raises(CheckpointError, match="No space left on device"):
         AtomicCheckpointIO().save_checkpoint({"x": 1}, tmp_path / "kept.ckpt")
     assert (tmp_path / "kept.ckpt").read_text() == "earlier"
+
+
+def test_a_run_that_blows_up_saves_nothing_of_it(tiny_model_folder, tmp_path, capsys):
+    changes = ["--model.optimizer.learning_rate", "1e30", "--model.optimizer.warmup_steps", "0"]
+    changes += ["--checkpoint.every_n_rounds", "1", "--trainer.val_check_interval", "100"]
+    code, _, err = run_cli(["fit", *tiny_arguments(tiny_model_folder, tmp_path, rounds=8), *changes], capsys)
+    assert code == 2
+    assert "not finite" in err or "the loss is nan" in err
+
+
+def test_a_folder_without_tokenizer(tmp_path, capsys):
+    from tiny import make_tiny_model
+
+    make_tiny_model().save_pretrained(tmp_path / "bare")
+    code, _, err = run_cli(["fit", *tiny_arguments(tmp_path / "bare", tmp_path)], capsys)
+    assert code == 2
+    assert "tokenizer" in err
+    assert "Traceback" not in err
+
+
+def test_a_failed_start_leaves_the_earlier_run_where_it_is(tiny_model_folder, tmp_path, capsys):
+    arguments = tiny_arguments(tiny_model_folder, tmp_path, rounds=1)
+    assert run_cli(["fit", *arguments], capsys)[0] == 0
+    assert run_cli(["fit", *arguments, "--model.base", "/no/such"], capsys)[0] == 2
+    assert (tmp_path / "run" / "last.ckpt").exists()
+    assert not (tmp_path / "run-earlier-1").exists()

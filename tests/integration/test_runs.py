@@ -197,6 +197,38 @@ def test_a_killed_run_goes_on_to_the_same_adapter(finished_run, tiny_model_folde
     assert same(adapter(run / "last"), adapter(folder / "run" / "last"))
 
 
+def test_a_run_asked_to_end_saves_and_goes_on_to_the_same_adapter(finished_run, tiny_model_folder, tmp_path):
+    """SIGTERM, as a scheduler sends it: the round is finished and saved."""
+    folder, _ = finished_run
+    arguments = [*tiny_arguments(tiny_model_folder, tmp_path, rounds=6), "--checkpoint.every_n_rounds=1"]
+    run = tmp_path / "run"
+    command = [sys.executable, "lightning_cli.py", "fit", *arguments]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    deadline = time.monotonic() + 120
+    while not (run / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.terminate()
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert "--ckpt_path last" in printed
+    assert 1 <= torch.load(run / "last.ckpt", weights_only=True)["squish"]["round"] < 6
+    done = subprocess.run([*command, "--ckpt_path", "last"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert same(adapter(run / "last"), adapter(folder / "run" / "last"))
+
+
+def test_the_validation_after_the_last_round_counts(tiny_model_folder, tmp_path, capsys):
+    arguments = [*tiny_arguments(tiny_model_folder, tmp_path, rounds=3), "--checkpoint.mode", "min"]
+    code, out, _ = run_cli(["fit", *arguments, "--checkpoint.monitor", "val/parsed"], capsys)
+    assert code == 0
+    assert "round 3" in out
+    card = (tmp_path / "run" / "last" / "README.md").read_text()
+    assert "after round 3" in card
+    assert "| 10% |" in card
+    checkpoint = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
+    assert sorted(checkpoint["squish"]["validations"]) == [0, 2, 3]
+
+
 def test_a_new_run_keeps_an_earlier_one(finished_run, tiny_model_folder, tmp_path, capsys):
     arguments = tiny_arguments(tiny_model_folder, tmp_path, rounds=1)
     assert run_cli(["fit", *arguments], capsys)[0] == 0

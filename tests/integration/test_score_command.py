@@ -61,7 +61,7 @@ def test_summaries_find_their_documents_by_url(files, tiny_model_folder, tmp_pat
         ('{"summary": "a"}', [], ["each of the 2 documents", "got 1"]),
         ('{"summary": 3}\n{"summary": "a"}', [], ["line 1", "expected"]),
         ("not json\n{}", [], ["line 1"]),
-        ('{"summary": "a", "url": "u9"}', [], ["not there", "u9"]),
+        ('{"summary": "a", "url": "u9"}', [], ["of no document", "u9"]),
         ('{"summary": "a"}\n{"summary": "b"}', ["--budget", "0%"], ["above zero"]),
         ('{"summary": "a"}\n{"summary": "b"}', ["--summaries", "none.jsonl"], ["none.jsonl"]),
         ('{"summary": "a"}\n{"summary": "b"}', ["--bugdet", "5%"], ["bugdet"]),
@@ -74,3 +74,20 @@ def test_mistakes_are_named(content, changes, words, files, tiny_model_folder, c
     assert "Traceback" not in err
     for word in words:
         assert word in err
+
+
+def test_two_documents_of_one_url_are_not_mixed_up(files, tiny_model_folder, capsys):
+    files[0].write_text("\n".join(json.dumps({"text": text, "url": "same"}) for text in TEXTS))
+    files[1].write_text("\n".join(json.dumps({"summary": "a", "url": "same"}) for _ in TEXTS))
+    code, _, err = run_cli(arguments(files, tiny_model_folder), capsys)
+    assert code == 2
+    assert "two documents have the url 'same'" in err
+
+
+def test_half_a_surrogate_pair_is_read_as_a_question_mark(files, tiny_model_folder, tmp_path, capsys):
+    files[0].write_text('{"text": "Half \\ud83d of it, and some more words."}')
+    files[1].write_text('{"summary": "\\ud83d x"}')
+    output = tmp_path / "out.jsonl"
+    code, _, err = run_cli([*arguments(files, tiny_model_folder), "--output", str(output)], capsys)
+    assert code == 0, err
+    assert json.loads(output.read_text())["summary"] == "? x"

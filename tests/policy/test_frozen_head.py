@@ -29,3 +29,22 @@ def test_gradient_made_forward_equals_the_whole_softmax(slice_tokens, temperatur
         assert not entropies.requires_grad
         assert torch.allclose(gradient, expected_gradient, rtol=1e-11, atol=1e-13)
     assert max(seen) <= slice_tokens  # the frozen way needs no head at all; the other never more than a slice
+
+
+def test_a_sure_token_keeps_its_gradient_in_bfloat16():
+    torch.manual_seed(0)
+    weight = torch.randn(64, 16, dtype=torch.float64)
+    targets = torch.arange(20)
+    hidden = weight[:20] / weight[:20].norm(dim=1, keepdim=True) ** 2 * 16  # p(target) near 1
+    log_p = torch.log_softmax(hidden @ weight.T, -1)
+    assert log_p.gather(1, targets.unsqueeze(1)).exp().median() > 0.98
+    rounded = hidden.bfloat16().requires_grad_()
+    (expected,) = torch.autograd.grad(
+        torch.log_softmax((h := rounded.double()) @ weight.bfloat16().double().T, -1)
+        .gather(1, targets.unsqueeze(1))
+        .sum(),
+        h,
+    )
+    log_probs, _ = token_log_probs(rounded, None, targets, frozen_weight=weight.bfloat16())
+    (gradient,) = torch.autograd.grad(log_probs.sum(), rounded)
+    assert (gradient.double() - expected).norm() / expected.norm() < 0.05
