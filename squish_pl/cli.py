@@ -35,7 +35,7 @@ from squish_pl.report import print_fit_report, print_prediction_report, print_va
 from squish_pl.score_command import score
 
 _DESCRIPTION = """Trains and measures summarisers. Beside the subcommands below, `score` scores given summaries:
-score --documents docs.jsonl --summaries sums.jsonl --budget 10%% (score --help tells more)."""
+score --documents docs.jsonl --summaries sums.jsonl --budget '64 tokens' (score --help tells more)."""
 
 
 class SquishCLI(LightningCLI):
