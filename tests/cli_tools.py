@@ -19,6 +19,7 @@ def tiny_arguments(model: Path, folder: Path, rounds: int = 2) -> list[str]:
         '--model.validation_budgets=["10%", "20 tokens"]',
         "--model.sampling.max_new_tokens=24",
         "--model.group_size=4",
+        "--model.micro_batch_size=4",
         "--model.optimizer.learning_rate=0.01",
         "--model.score.batch_tokens=4096",
         "--data.max_tokens=120",

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from squish_pl.cutting import cut_document
 from squish_pl.data.filters import HeldOut, Selection, read_documents
 from squish_pl.data.settings import data_problems
-from squish_pl.data.sources import has_validation_split, open_source
+from squish_pl.data.sources import has_validation_split, is_hub, open_source
 from squish_pl.data.stream import DocumentStream, Progress, StreamLoader
 from squish_pl.errors import DataError, report_problems
 from squish_pl.types import Document, DocumentBatch
@@ -127,7 +127,16 @@ class DocumentDataModule(LightningDataModule):
         return self._once(self._validation_set())
 
     def predict_dataloader(self) -> DataLoader[Document]:
-        """A loader of all documents, in order, each once; they are cut but not selected."""
+        """A loader of all documents, in order, each once; they are cut but not selected.
+
+        Raises:
+            DataError: The documents are a whole dataset of the hub.
+        """
+        if is_hub(self.documents):
+            raise DataError(
+                f"prediction summarises every document, and {self.documents} is a whole dataset: name a file or folder "
+                "with --data.documents"
+            )
         return self._once(list(read_documents(open_source(self.documents))))
 
     def transfer_batch_to_device(

@@ -267,3 +267,8 @@ def test_importing_the_package_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_prediction_does_not_read_a_whole_hub_dataset() -> None:
+    with pytest.raises(DataError, match=r"whole dataset.*--data\.documents"):
+        DocumentDataModule("hub://allenai/c4/realnewslike").predict_dataloader()
