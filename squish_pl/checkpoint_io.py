@@ -13,6 +13,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from squish_pl.errors import CheckpointError
+from squish_pl.permissions import usual_mode
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -38,7 +39,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             if target.exists():
                 shutil.copymode(target, temporary)
             else:
-                os.chmod(temporary, 0o644)  # a temporary file is the owner's alone
+                usual_mode(Path(temporary))
             os.replace(temporary, target)
         except OSError as error:
             if temporary is not None:

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from squish_pl.errors import BudgetError, ModelError
 from squish_pl.language_model import resolve_base
+from squish_pl.policy.adapter import is_adapter_folder
 from squish_pl.score.budget import Budget
 from squish_pl.tokens import count_tokens
 from squish_pl.types import Document
@@ -48,7 +49,7 @@ def module_problems(m: SquishModule) -> list[str]:
                 )
     if not m.base.strip():
         found.append("model.base must name a base model: a hub id, a folder or package:NAME")
-    if m.adapter is not None and not (Path(m.adapter).expanduser() / "adapter_config.json").is_file():
+    if m.adapter is not None and not is_adapter_folder(Path(m.adapter).expanduser()):
         found.append(
             f"model.adapter: expected a PEFT adapter folder (with adapter_config.json), but {m.adapter!r} is none"
         )

@@ -31,6 +31,7 @@ from squish_pl.config_files import find_configs
 from squish_pl.data import DocumentDataModule
 from squish_pl.errors import CheckpointError, ConfigError, SquishError, all_problems_together, report_problems
 from squish_pl.module import SquishModule
+from squish_pl.policy.adapter import is_adapter_folder
 from squish_pl.report import print_fit_report, print_prediction_report, print_validation_report
 from squish_pl.score_command import score
 
@@ -124,7 +125,7 @@ class SquishCLI(LightningCLI):
         if wanted is None:
             return None
         path = self.checkpoint.last_checkpoint if wanted == "last" else Path(wanted).expanduser()
-        if path.is_dir() and (path / "adapter_config.json").is_file():
+        if is_adapter_folder(path):
             raise CheckpointError(f"{path} is an adapter folder: name it with --model.adapter instead of --ckpt_path")
         if not path.is_file():
             hint = "no run has saved one there yet" if wanted == "last" else "expected a .ckpt file, or 'last'"

@@ -41,7 +41,7 @@ from squish_pl.policy import (
     completion_log_probs,
     sample,
 )
-from squish_pl.policy.backbone import check_base
+from squish_pl.policy.adapter import check_base
 from squish_pl.rl import (
     ClipSettings,
     Normalisation,
@@ -139,7 +139,6 @@ class SquishModule(LightningModule):
         self.clock = PhaseClock()
         self.round = 0  #: batches trained on, over all stops and resumptions
         self.figures: dict[str, float] = {}  #: of the last round, by dashboard key
-        self.groups: list[Rollouts] = []  #: rollouts of the last round
         self.validated: list[Validated] = []  #: lines of the last validation
         self.validations: dict[int, dict[str, float]] = {}  #: figures of each validation, by the round before it
         self._baseline = Baseline()
@@ -199,7 +198,6 @@ class SquishModule(LightningModule):
         rows = make_experience(groups, group_advantages(rewards, self.advantage), skip)
         with self.clock(POLICY, self.device):
             passes = self.learn(rows)
-        self.groups = groups
         self.round += 1
         self.figures = {
             **rollout_figures(groups),
@@ -219,10 +217,8 @@ class SquishModule(LightningModule):
 
     def rollout(self, prompts: Sequence[Prompt]) -> list[Rollouts]:
         """G summaries for each prompt; draws depend on seed, round and place in the batch alone."""
-        self._check_prompts(prompts)
         seeds = [derive_seed(self.seed, "sample", self.round, self._rank, i) for i in range(len(prompts))]
-        policy, tokenizer = self.backbone.policy, self.tokenizer
-        groups = sample(policy, tokenizer, self.prompt, prompts, self.group_size, self.sampling, seeds)
+        groups = self._sample(prompts, self.group_size, self.sampling, seeds)
         self.clock.tokens[ROLLOUT] += sum(int(g.mask.sum()) + len(g.prompt.token_ids) for g in groups)
         return groups
 
@@ -239,9 +235,9 @@ class SquishModule(LightningModule):
 
     def learn(self, rows: Sequence[Experience]) -> list[PassTotals]:
         """K policy passes over the same rows, an optimiser step after each."""
+        optimizer, schedule = self._optimizer, cast(LambdaLR, self.lr_schedulers())
         passes: list[PassTotals] = []
         for number in range(self.policy_passes):
-            optimizer, schedule = self._optimizer, cast(LambdaLR, self.lr_schedulers())
             optimizer.zero_grad()
             totals = self.accumulate(rows, first=number == 0)
             if number == 0 and self.old_log_probs == "first_pass":
@@ -330,10 +326,9 @@ class SquishModule(LightningModule):
         return self._one_each(prompts, batch_idx)
 
     def _one_each(self, prompts: Sequence[Prompt], batch_idx: int) -> list[Rollouts]:
-        self._check_prompts(prompts)
         settings = replace(self.sampling, temperature=self.validation_temperature)
         seeds = [derive_seed(self.seed, "validation", batch_idx, i) for i in range(len(prompts))]
-        return sample(self.backbone.policy, self.tokenizer, self.prompt, prompts, 1, settings, seeds)
+        return self._sample(prompts, 1, settings, seeds)
 
     # ---- checkpoints: the adapter and what a resumed run needs, never the frozen base ----
 
@@ -397,8 +392,14 @@ class SquishModule(LightningModule):
         if self.backbone.policy.grouped is None:  # not earlier: only now the model lies on its device for certain
             choose_way(self.backbone.policy, self.grouping)
 
-    def _check_prompts(self, prompts: Sequence[Prompt]) -> None:
+    def _sample(
+        self, prompts: Sequence[Prompt], group_size: int, settings: SamplingSettings, seeds: Sequence[int]
+    ) -> list[Rollouts]:
+        self._check_prompts(prompts)
         self._settle_way()
+        return sample(self.backbone.policy, self.tokenizer, self.prompt, prompts, group_size, settings, seeds)
+
+    def _check_prompts(self, prompts: Sequence[Prompt]) -> None:
         longest = max(prompts, key=lambda prompt: len(prompt.token_ids))
         tokens, room = len(longest.token_ids), self.backbone.context_length - self.sampling.max_new_tokens
         if tokens > room:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from squish_pl.callbacks import AdapterCheckpoint
 from squish_pl.module import SquishModule
+from squish_pl.validation import budgets_of
 
 
 def score_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> Table:
@@ -26,7 +27,7 @@ def score_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> Table
     table.add_column("score")
     for heading in (*columns, "copied opening"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for budget in [key.split("@", 1)[1] for key in figures if key.startswith("val/squish@")]:
+    for budget in budgets_of(figures):
         for key, lead, name in (("squish", "lead", "SQUISH"), ("novel", "lead_novel", "novel")):
             cells = [_cell(column, key, budget) for column in columns.values()]
             table.add_row(budget, name, *cells, _cell(figures, lead, budget))

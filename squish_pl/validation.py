@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -114,6 +114,11 @@ def summarise(lines: Sequence[Validated]) -> dict[str, float]:
     figures["val/parsed"] = sum(line.summary is not None for line in lines) / len(lines)
     figures["val/within_budget"] = sum(line.within_budget for line in lines) / len(lines)
     return figures
+
+
+def budgets_of(figures: Mapping[str, float]) -> list[str]:
+    """The budgets that the figures of a validation are about, as text."""
+    return [key.split("@", 1)[1] for key in figures if key.startswith("val/squish@")]
 
 
 def gather_lines(lines: Sequence[Validated]) -> list[Validated]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from squish_pl.callbacks.samples import escape
 from squish_pl.language_model import PACKAGE_PREFIX
 from squish_pl.module import SquishModule
+from squish_pl.validation import budgets_of
 
 _CARD = """---
 base_model: {base}
@@ -106,7 +107,7 @@ def _loading(module: SquishModule) -> str:
 
 def score_table(figures: Mapping[str, float]) -> str:
     """SQUISH and SQUISH-novel of the policy and of the copying baseline, a row a budget (Markdown)."""
-    budgets = [key.split("@", 1)[1] for key in figures if key.startswith("val/squish@")]
+    budgets = budgets_of(figures)
     if not budgets:
         return "Not validated yet."
     rows = [

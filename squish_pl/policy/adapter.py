@@ -15,6 +15,7 @@ from peft import PeftConfig, PeftModel
 from transformers import PreTrainedModel
 
 from squish_pl.errors import CheckpointError, ModelError
+from squish_pl.permissions import usual_mode
 
 log = logging.getLogger(__name__)
 
@@ -33,16 +34,16 @@ def load_adapter(model: PreTrainedModel, folder: str, base_fingerprint: str, bas
     Raises:
         ModelError: The folder is no adapter, or the adapter was made for another base.
     """
-    from squish_pl.policy.backbone import check_base
-
     path = Path(folder).expanduser()
-    if not (path / "adapter_config.json").is_file():
+    if not is_adapter_folder(path):
         raise ModelError(f"expected a PEFT adapter folder (with adapter_config.json), but {folder!r} is none")
     what = f"the adapter {folder!r}"
-    check_base(read_training_file(path).get("base_fingerprint"), base_fingerprint, what)
+    training = read_training_file(path)
+    check_base(training.get("base_fingerprint"), base_fingerprint, what)
+    made_for = None
     try:
         made_for = PeftConfig.from_pretrained(str(path)).base_model_name_or_path
-        if not read_training_file(path) and made_for != base:
+        if not training and made_for != base:
             log.warning(
                 "%s names %r as its base, and this is %r: nothing but the shapes can be checked", what, made_for, base
             )
@@ -51,8 +52,22 @@ def load_adapter(model: PreTrainedModel, folder: str, base_fingerprint: str, bas
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
             f"{what} does not fit this base model ({reason}); name the base it was trained on, "
-            f"which it calls {made_for if 'made_for' in locals() else 'by no name'!r}"
+            f"which it calls {made_for or 'by no name'!r}"
         ) from None
+
+
+def check_base(expected: str | None, actual: str, what: str) -> None:
+    """Raises ModelError where something was made for a base model with another fingerprint."""
+    if expected and expected != actual:
+        raise ModelError(
+            f"{what} was made for another base model (fingerprint {expected}, this base has {actual}): "
+            "name the base it was trained on"
+        )
+
+
+def is_adapter_folder(path: Path) -> bool:
+    """Whether a folder holds a PEFT adapter."""
+    return (path / "adapter_config.json").is_file()
 
 
 def read_training_file(folder: Path) -> dict[str, Any]:
@@ -97,9 +112,9 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         write(temporary)
-        temporary.chmod(0o777 & ~_umask())
+        usual_mode(temporary)
         for file in temporary.iterdir():
-            file.chmod(0o666 & ~_umask())
+            usual_mode(file)
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
         shutil.rmtree(retired, ignore_errors=True)
@@ -112,13 +127,6 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
             shutil.rmtree(temporary, ignore_errors=True)
         recover_folder(folder)
         raise CheckpointError(f"cannot write {folder}: {error}; free disk space or choose another folder") from None
-
-
-def _umask() -> int:
-    # the system tells it only by setting it; temporary files ignore it
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def recover_folder(folder: Path) -> None:

@@ -22,7 +22,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from squish_pl.errors import CheckpointError, ModelError
 from squish_pl.language_model import LanguageModel
 from squish_pl.log_probs import token_log_probs
-from squish_pl.policy.group_attention import ATTENTION, GroupLayout
+from squish_pl.policy.adapter import load_adapter
+from squish_pl.policy.group_attention import ATTENTION, GroupLayout, no_mask
 from squish_pl.score.reference import ReferenceModel
 
 
@@ -96,8 +97,6 @@ class Backbone(nn.Module):
             except ValueError as error:
                 raise ModelError(f"model.lora does not fit the model: {str(error).splitlines()[0]}") from None
         else:
-            from squish_pl.policy.adapter import load_adapter
-
             self.model = load_adapter(model, adapter, self.fingerprint, base)
         if base is not None:
             for config in self.model.peft_config.values():
@@ -224,8 +223,7 @@ class PolicyView:
             [P + N, H], with gradients to the adapter.
         """
         backbone = self._backbone()
-        # four dimensions tell transformers that this is a finished mask; with a layout nobody looks at it
-        mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=input_ids.device)
+        mask = no_mask(input_ids.device)
         with backbone.mode(training=torch.is_grad_enabled()):
             return backbone.language_model.hidden(
                 input_ids.unsqueeze(0), position_ids=position_ids.unsqueeze(0), attention_mask=mask, group_layout=layout
@@ -304,12 +302,3 @@ def fingerprint(model: PreTrainedModel) -> str:
         head = parameter.detach().flatten()[:64].to("cpu", torch.bfloat16)
         digest.update(head.view(torch.int16).numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def check_base(expected: str | None, actual: str, what: str) -> None:
-    """Raises ModelError where something was made for a base model with another fingerprint."""
-    if expected and expected != actual:
-        raise ModelError(
-            f"{what} was made for another base model (fingerprint {expected}, this base has {actual}): "
-            "name the base it was trained on"
-        )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from squish_pl.policy.group_attention import flash_attention, merge
+from squish_pl.policy.group_attention import flash_attention, merge, no_mask
 from squish_pl.types import Prompt
 
 
@@ -112,11 +112,9 @@ class GroupedDecoder(Decoder):
 
     def step(self, tokens: Tensor) -> Tensor:
         self._length += 1
-        # four dimensions tell transformers that this is a finished mask; nobody looks at it
-        mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self.device)
         output = self.model(
             input_ids=tokens.unsqueeze(1),
-            attention_mask=mask,
+            attention_mask=no_mask(self.device),
             position_ids=self._position,
             use_cache=False,
             logits_to_keep=1,

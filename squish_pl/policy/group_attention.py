@@ -81,6 +81,11 @@ def flash_attention_backward(
     )
 
 
+def no_mask(device: torch.device) -> Tensor:
+    """What to pass for a mask with a layout or decoder: its four dimensions tell transformers not to build one."""
+    return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)
+
+
 def merge(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """Attention on two sets of keys from the (output [..., D], log-sum-exp [...]) on each."""
     (out_1, lse_1), (out_2, lse_2) = one, other
