@@ -1,14 +1,14 @@
-"""Exact attention over a group laid out as one row: [prompt, c1, ..., cG].
+"""Exact attention over groups laid out as one row: [prompt 1, ..., prompt D, their completions].
 
-The prompt is causal on itself; each completion sees the whole prompt and, causally, itself, and nothing else:
+A prompt is causal on itself; each completion sees its whole prompt and, causally, itself, and nothing else:
 
                  prompt   c1    c2
         prompt   causal
         c1       full   causal
         c2       full          causal
 
-so every projection, norm and MLP of the model runs over P + sum(C_i) tokens instead of G * (P + C). A completion's
-attention is two flash-attention calls, one on the prompt's keys and one on its own, merged by their log-sum-exps:
+so every projection, norm and MLP of the model runs over P + sum(C_i) tokens a group instead of G * (P + C). A
+completion's attention is two flash-attention calls, on its prompt's keys and on its own, merged by their log-sum-exps:
 
     lse = log(exp(lse_1) + exp(lse_2)),    out = exp(lse_1 - lse) * out_1 + exp(lse_2 - lse) * out_2
 
@@ -19,6 +19,7 @@ the kernels ignore the gradient of their log-sum-exp.)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -37,25 +38,28 @@ _UNSUPPORTED = ("sliding_window", "softcap", "s_aux")
 
 @dataclass(frozen=True, slots=True)
 class GroupLayout:
-    """Where the completions of a packed row stand; tensors only, so that it passes through checkpointing and compile.
+    """Who stands where in a packed row; tensors only, so that it passes through checkpointing and compile.
 
     Attributes:
-        pad: [G, C] int64, for each place of the padded completions the token's index among the N completion tokens;
+        groups: [D, 2] int64 on the CPU, tokens of each prompt and of all its completions together.
+        pad: [B, C] int64, for each place of the B padded completions the token's index among the N completion tokens;
             0 where there is none.
-        unpad: [N] int64, each completion token's place in the flattened [G * C].
+        unpad: [N] int64, each completion token's place in the flattened [B * C].
     """
 
+    groups: Tensor
     pad: Tensor
     unpad: Tensor
 
     @classmethod
-    def of(cls, lengths: list[int], device: torch.device) -> GroupLayout:
-        """The layout of completions of these lengths, one after another."""
-        counts = torch.tensor(lengths)
-        valid = torch.arange(int(counts.max())) < counts.unsqueeze(1)
+    def of(cls, groups: Sequence[tuple[int, Sequence[int]]], device: torch.device) -> GroupLayout:
+        """The layout of groups given as (prompt length, lengths of its completions)."""
+        counts = torch.tensor([n for _, lengths in groups for n in lengths], dtype=torch.long)
+        valid = torch.arange(int(counts.max()) if len(counts) else 0) < counts.unsqueeze(1)
         pad = torch.zeros(valid.shape, dtype=torch.long)
         pad[valid] = torch.arange(int(counts.sum()))
-        return cls(pad.to(device), valid.flatten().nonzero().squeeze(1).to(device))
+        sizes = torch.tensor([(p, sum(lengths)) for p, lengths in groups])
+        return cls(sizes, pad.to(device), valid.flatten().nonzero().squeeze(1).to(device))
 
 
 def flash_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
@@ -104,14 +108,27 @@ def _packed(x: Tensor, unpad: Tensor) -> Tensor:
     return x.transpose(0, 1).flatten(1, 2)[:, unpad].unsqueeze(0)
 
 
+def _spans(groups: Tensor) -> list[tuple[slice, slice]]:
+    """Where each prompt and its completions stand in the row."""
+    spans = []
+    p, c = 0, int(groups[:, 0].sum())
+    for prompt, completions in groups.tolist():
+        spans.append((slice(p, p + prompt), slice(c, c + completions)))
+        p, c = p + prompt, c + completions
+    return spans
+
+
 @torch.library.custom_op("squish_pl::group_attention", mutates_args=())
-def group_attention(q: Tensor, k: Tensor, v: Tensor, pad: Tensor, unpad: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Attention of one packed row.
+def group_attention(
+    q: Tensor, k: Tensor, v: Tensor, groups: Tensor, pad: Tensor, unpad: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Attention of one packed row of P prompt tokens and N completion tokens in all.
 
     Args:
         q: [1, Hq, P + N, D].
         k: [1, Hkv, P + N, D]; Hq a multiple of Hkv.
         v: [1, Hkv, P + N, D].
+        groups: See `GroupLayout`.
         pad: See `GroupLayout`.
         unpad: See `GroupLayout`.
         scale: Factor on the products of queries and keys.
@@ -120,62 +137,96 @@ def group_attention(q: Tensor, k: Tensor, v: Tensor, pad: Tensor, unpad: Tensor,
         ([1, Hq, P + N, D] output, [1, Hq, P + N] log-sum-exp).
     """
     p = q.shape[2] - unpad.shape[0]
-    prompt_k, prompt_v = k[:, :, :p], v[:, :, :p]
-    out_p, lse_p = flash_attention(q[:, :, :p], prompt_k, prompt_v, True, scale)
-    out_1, lse_1 = flash_attention(q[:, :, p:], prompt_k, prompt_v, False, scale)
-    own_q, own_k, own_v = (_padded(x[:, :, p:], pad) for x in (q, k, v))
-    out_2, lse_2 = (_packed(x, unpad) for x in flash_attention(own_q, own_k, own_v, True, scale))
-    merged, lse = merge((out_1, lse_1), (out_2, lse_2))
-    return torch.cat([out_p, merged], dim=2), torch.cat([lse_p, lse], dim=2)
+    on_prompts, across = [], []
+    for prompt, completions in _spans(groups):
+        prompt_k, prompt_v = k[:, :, prompt], v[:, :, prompt]
+        on_prompts.append(flash_attention(q[:, :, prompt], prompt_k, prompt_v, True, scale))
+        if completions.stop > completions.start:
+            across.append(flash_attention(q[:, :, completions], prompt_k, prompt_v, False, scale))
+    parts = on_prompts
+    if across:
+        out_1, lse_1 = (torch.cat(x, dim=2) for x in zip(*across, strict=True))
+        own_q, own_k, own_v = (_padded(x[:, :, p:], pad) for x in (q, k, v))
+        out_2, lse_2 = (_packed(x, unpad) for x in flash_attention(own_q, own_k, own_v, True, scale))
+        parts = [*on_prompts, merge((out_1, lse_1), (out_2, lse_2))]
+    out, lse = (torch.cat(x, dim=2) for x in zip(*parts, strict=True))
+    return out, lse
 
 
 @group_attention.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, pad: Tensor, unpad: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+def _(
+    q: Tensor, k: Tensor, v: Tensor, groups: Tensor, pad: Tensor, unpad: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
     lse_dtype = q.dtype if q.dtype == torch.float64 else torch.float32
     return q.new_empty(q.shape), q.new_empty(q.shape[:-1], dtype=lse_dtype)
 
 
 @torch.library.custom_op("squish_pl::group_attention_backward", mutates_args=())
 def group_attention_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, pad: Tensor, unpad: Tensor, scale: float
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    groups: Tensor,
+    pad: Tensor,
+    unpad: Tensor,
+    scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k and v."""
     p = q.shape[2] - unpad.shape[0]
-    prompt_k, prompt_v = k[:, :, :p], v[:, :, :p]
-    ours = (grad, q, out, lse)
-    grad_p, q_p, out_p, lse_p = (x[:, :, :p].contiguous() for x in ours)
-    grad_c, q_c, out_c, lse_c = (x[:, :, p:].contiguous() for x in ours)
-    dq_p, dk_p, dv_p = flash_attention_backward(grad_p, q_p, prompt_k, prompt_v, out_p, lse_p, True, scale)
-    dq_1, dk_1, dv_1 = flash_attention_backward(grad_c, q_c, prompt_k, prompt_v, out_c, lse_c, False, scale)
-    valid = torch.zeros(pad.numel(), dtype=grad.dtype, device=grad.device).index_fill(0, unpad, 1).view(*pad.shape)
-    # what fills the padding is a copy of a real token: it must send no gradient back
-    own_grad = _padded(grad_c, pad) * valid[:, None, :, None]
-    own_q, own_k, own_v, own_out, own_lse = (_padded(x, pad) for x in (q_c, k[:, :, p:], v[:, :, p:], out_c, lse_c))
-    own_gradients = flash_attention_backward(own_grad, own_q, own_k, own_v, own_out, own_lse, True, scale)
-    dq_2, dk_2, dv_2 = (_packed(x, unpad) for x in own_gradients)
-    return (
-        torch.cat([dq_p, dq_1 + dq_2], dim=2),
-        torch.cat([dk_p + dk_1, dk_2], dim=2),
-        torch.cat([dv_p + dv_1, dv_2], dim=2),
-    )
+    dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
+    if unpad.shape[0]:
+        valid = torch.zeros(pad.numel(), dtype=grad.dtype, device=grad.device).index_fill(0, unpad, 1).view(*pad.shape)
+        # what fills the padding is a copy of a real token: it must send no gradient back
+        own_grad = _padded(grad[:, :, p:], pad) * valid[:, None, :, None]
+        own = (_padded(x[:, :, p:], pad) for x in (q, k, v, out, lse))
+        for target, own_gradient in zip(
+            (dq, dk, dv), flash_attention_backward(own_grad, *own, True, scale), strict=True
+        ):
+            target[:, :, p:] = _packed(own_gradient, unpad)
+    for prompt, completions in _spans(groups):
+        keys = k[:, :, prompt], v[:, :, prompt]
+
+        def backward(part: slice, causal: bool, keys: tuple[Tensor, Tensor] = keys) -> tuple[Tensor, Tensor, Tensor]:
+            g, q_, out_, lse_ = (x[:, :, part].contiguous() for x in (grad, q, out, lse))
+            return flash_attention_backward(g, q_, *keys, out_, lse_, causal, scale)
+
+        dq[:, :, prompt], dk[:, :, prompt], dv[:, :, prompt] = backward(prompt, True)
+        if completions.stop > completions.start:
+            dq_1, dk_1, dv_1 = backward(completions, False)
+            dq[:, :, completions] += dq_1
+            dk[:, :, prompt] += dk_1
+            dv[:, :, prompt] += dv_1
+    return dq, dk, dv
 
 
 @group_attention_backward.register_fake
 def _(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, pad: Tensor, unpad: Tensor, scale: float
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    groups: Tensor,
+    pad: Tensor,
+    unpad: Tensor,
+    scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+    return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    q, k, v, pad, unpad, scale = inputs
-    ctx.save_for_backward(q, k, v, *output, pad, unpad)
+    q, k, v, groups, pad, unpad, scale = inputs
+    ctx.save_for_backward(q, k, v, *output, groups, pad, unpad)
     ctx.scale = scale
 
 
 def _differentiate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     dq, dk, dv = group_attention_backward(grad.contiguous(), *ctx.saved_tensors, ctx.scale)
-    return dq, dk, dv, None, None, None
+    return dq, dk, dv, None, None, None, None
 
 
 group_attention.register_autograd(_differentiate, setup_context=_save)
@@ -209,7 +260,8 @@ def group_attention_forward(
         out = group_decoder.attend(int(cast(Any, module).layer_idx), query, key, value, scale)
     else:
         assert group_layout is not None
-        out, _ = group_attention(query, key, value, group_layout.pad, group_layout.unpad, scale)
+        layout = (group_layout.groups, group_layout.pad, group_layout.unpad)
+        out, _ = group_attention(query, key, value, *layout, scale)
     return out.transpose(1, 2).contiguous(), None
 
 

@@ -1,6 +1,6 @@
 """Policy log-probs the grouped way: the prompt goes through the model once for all of its completions.
 
-padded:   G rows of P + C tokens           grouped:   one row of P + sum(C_i) tokens
+padded:   G rows of P + C tokens           grouped:   P + sum(C_i) tokens
 """
 
 from __future__ import annotations
@@ -21,45 +21,60 @@ def completion_log_probs(
 ) -> tuple[Tensor, Tensor]:
     """Log-probs of the generated tokens under the policy as it is now; see the padded way for the contract.
 
-    Rows that follow one another and belong to one group share their prompt's pass.
+    Rows that follow one another and belong to one group share their prompt; all groups are one row of the model.
     """
-    hidden, targets = [], []
-    for members in _groups(rows):
-        hidden.append(_group_hidden(policy, members))
-        targets += [row.completion_ids for row in members]
-    return policy.token_log_probs(torch.cat(hidden), torch.cat(targets).to(policy.device), temperature)
+    targets = torch.cat([row.completion_ids for row in rows]).to(policy.device)
+    return policy.token_log_probs(_predicting_hidden(policy, rows), targets, temperature)
 
 
-def _groups(rows: Sequence[Experience]) -> Iterator[list[Experience]]:
+def groups_of(rows: Sequence[Experience]) -> Iterator[list[Experience]]:
+    """Rows that follow one another and answer the same prompt."""
     # rows of a group hold the very same prompt tensor
     for _, members in groupby(rows, key=lambda row: id(row.prompt_ids)):
         yield list(members)
 
 
-def _group_hidden(policy: PolicyView, members: Sequence[Experience]) -> Tensor:
+def pass_tokens(rows: Sequence[Experience]) -> int:
+    """Tokens that go through the model in a pass over these rows."""
+    # a completion's last token is only predicted, never read
+    return sum(
+        len(members[0].prompt_ids) + sum(len(row.completion_ids) - 1 for row in members) for members in groups_of(rows)
+    )
+
+
+def _predicting_hidden(policy: PolicyView, rows: Sequence[Experience]) -> Tensor:
     """[N, H] hidden states that predict the completions' tokens, one completion after another."""
-    prompt, device = members[0].prompt_ids, policy.device
-    p, lengths = len(prompt), [len(row.completion_ids) for row in members]
-    # a completion's last token is only predicted, never read; of a completion of one token nothing is read
-    read = [row.completion_ids[:-1] for row in members]
-    inside = [ids for ids in read if len(ids)]
-    positions = torch.cat([torch.arange(p), *(p + torch.arange(len(ids)) for ids in inside)])
-    if inside:
-        layout = GroupLayout.of([len(ids) for ids in inside], device)
-        hidden = policy.packed_hidden(torch.cat([prompt, *inside]).to(device), positions.to(device), layout)
-    else:
-        hidden = policy.hidden(prompt.unsqueeze(0).to(device))[0]
-    return hidden[_predicting_rows(p, lengths).to(device)]
+    groups = list(groups_of(rows))
+    prompts = [members[0].prompt_ids for members in groups]
+    lengths = [[len(row.completion_ids) for row in members] for members in groups]
+    read = [[row.completion_ids[:-1] for row in members] for members in groups]
+    positions = [torch.arange(len(prompt)) for prompt in prompts]
+    for prompt, members in zip(prompts, read, strict=True):
+        positions += [len(prompt) + torch.arange(len(ids)) for ids in members]
+    # a completion of one token has nothing to read and no place in the row
+    sizes = [(len(prompt), [len(ids) for ids in m if len(ids)]) for prompt, m in zip(prompts, read, strict=True)]
+    hidden = policy.packed_hidden(
+        torch.cat([*prompts, *(ids for members in read for ids in members)]).to(policy.device),
+        torch.cat(positions).to(policy.device),
+        GroupLayout.of(sizes, policy.device),
+    )
+    return hidden[_predicting_places([len(prompt) for prompt in prompts], lengths).to(policy.device)]
 
 
-def _predicting_rows(p: int, lengths: Sequence[int]) -> Tensor:
-    """[N] rows of the packed output that predict the completions' tokens.
+def _predicting_places(prompts: Sequence[int], lengths: Sequence[Sequence[int]]) -> Tensor:
+    """[N] places of the packed row that predict the completions' tokens.
 
-    A completion's first token is predicted by the prompt's last row, p - 1, the others by the rows of their
-    predecessors.
+    A completion's first token is predicted at its prompt's last place, the others at their predecessors' places.
+
+    Args:
+        prompts: Tokens of each prompt.
+        lengths: Tokens of each prompt's completions.
     """
-    rows, start = [], p
-    for length in lengths:
-        rows += [p - 1, *range(start, start + length - 1)]
-        start += length - 1
-    return torch.tensor(rows)
+    places: list[int] = []
+    end, start = 0, sum(prompts)
+    for prompt, group in zip(prompts, lengths, strict=True):
+        end += prompt
+        for length in group:
+            places += [end - 1, *range(start, start + length - 1)]
+            start += length - 1
+    return torch.tensor(places)

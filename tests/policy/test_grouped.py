@@ -91,23 +91,36 @@ def test_over_random_lengths(groups, seed):
     assert_equal(both_ways(BACKBONE, make_rows(groups, seed)))
 
 
-def group_mask(p, lengths):
-    """[L, L] bool by the definition: who sees whom."""
-    owner = torch.cat([torch.zeros(p), *(torch.full((n,), i + 1) for i, n in enumerate(lengths))])
-    size = len(owner)
-    earlier = torch.arange(size).unsqueeze(1) >= torch.arange(size)
-    return earlier & ((owner.unsqueeze(1) == owner) | (owner == 0))
+def group_mask(groups):
+    """[L, L] bool by the definition: who sees whom; prompts first, then their completions."""
+    prompts = [torch.full((p,), d) for d, (p, _) in enumerate(groups)]
+    completions = [torch.full((n,), d) for d, (_, lengths) in enumerate(groups) for n in lengths]
+    group = torch.cat([*prompts, *completions])
+    owner = torch.cat([torch.full((len(c),), i + 1) for i, c in enumerate(completions)] or [torch.zeros(0)])
+    owner = torch.cat([torch.zeros(len(group) - len(owner)), owner])
+    earlier = torch.arange(len(group)).unsqueeze(1) >= torch.arange(len(group))
+    return earlier & (group.unsqueeze(1) == group) & ((owner.unsqueeze(1) == owner) | (owner == 0))
 
 
-@pytest.mark.parametrize(("p", "lengths"), [(5, [2, 2]), (7, [1]), (3, [4, 1, 6, 2]), (1, [1, 1])])
-def test_the_attention_equals_a_masked_one(p, lengths):
+@pytest.mark.parametrize(
+    "groups",
+    [
+        [(5, [2, 2])],
+        [(7, [1])],
+        [(3, [4, 1, 6, 2])],
+        [(1, [1, 1])],
+        [(4, [])],
+        [(3, [2, 5]), (6, []), (2, [1, 1, 3])],
+    ],
+)
+def test_the_attention_equals_a_masked_one(groups):
     torch.manual_seed(0)
-    size = p + sum(lengths)
+    size = sum(p + sum(lengths) for p, lengths in groups)
     shapes = [(1, 4, size, 8), (1, 2, size, 8), (1, 2, size, 8)]
     q, k, v = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes)
-    layout = GroupLayout.of(lengths, torch.device("cpu"))
-    out, lse = group_attention(q, k, v, layout.pad, layout.unpad, 0.3)
-    mask = group_mask(p, lengths)
+    layout = GroupLayout.of(groups, torch.device("cpu"))
+    out, lse = group_attention(q, k, v, layout.groups, layout.pad, layout.unpad, 0.3)
+    mask = group_mask(groups)
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=0.3, enable_gqa=True)
     products = 0.3 * q @ k.repeat_interleave(2, 1).transpose(-1, -2)
     assert torch.allclose(out, expected, rtol=1e-12, atol=1e-14)
@@ -120,8 +133,8 @@ def test_the_attention_equals_a_masked_one(p, lengths):
 
 def test_the_custom_operators_are_well_formed():
     q, k, v = (torch.randn(1, heads, 9, 8, dtype=torch.float64, requires_grad=True) for heads in (4, 2, 2))
-    layout = GroupLayout.of([2, 3], torch.device("cpu"))
-    arguments = (q, k, v, layout.pad, layout.unpad, 0.3)
+    layout = GroupLayout.of([(4, [2, 3])], torch.device("cpu"))
+    arguments = (q, k, v, layout.groups, layout.pad, layout.unpad, 0.3)
     torch.library.opcheck(
         group_attention, arguments, test_utils=("test_schema", "test_faketensor", "test_autograd_registration")
     )
@@ -135,7 +148,7 @@ def test_the_prompt_runs_once_for_its_group(monkeypatch):
     grouped.completion_log_probs(backbone.policy, make_rows([(17, [5, 1, 9]), (8, [3, 2])]))
     handle.remove()
     # a completion's last token is predicted, not read
-    assert seen == [17 + 4 + 0 + 8, 8 + 2 + 1]
+    assert seen == [17 + 4 + 0 + 8 + 8 + 2 + 1]
 
 
 def test_models_with_other_attention_run_the_padded_way(caplog):
@@ -162,7 +175,8 @@ def test_plain_models_run_the_grouped_way_and_a_broken_one_is_found_out(monkeypa
     choose_way(backbone.policy, "auto")
     assert backbone.policy.grouped is True
     assert backbone.language_model.model.config._attn_implementation == ATTENTION
-    monkeypatch.setattr(GroupLayout, "of", lambda lengths, device, of=GroupLayout.of: of([sum(lengths)], device))
+    merged = lambda groups, device, of=GroupLayout.of: of([(p, [sum(n)]) for p, n in groups], device)  # noqa: E731
+    monkeypatch.setattr(GroupLayout, "of", merged)
     assert "differed" in grouping_problem(backbone.policy)
 
 
@@ -176,6 +190,7 @@ def test_compiled_layers_take_changing_lengths():
     assert torch.allclose(eager[0], compiled[0], rtol=1e-4)
     for seed in range(50):
         lengths = torch.randint(2, 15, (4,), generator=torch.Generator().manual_seed(seed)).tolist()
-        grouped.completion_log_probs(backbone.policy, make_rows([(10 + seed, lengths)], seed))
+        groups = [(10 + seed, lengths), *[(5 + seed, [3, 1])] * (seed % 3)]
+        grouped.completion_log_probs(backbone.policy, make_rows(groups, seed))
     graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     assert graphs <= 8, graphs
