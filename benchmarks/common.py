@@ -20,8 +20,8 @@ from squish_pl.types import Experience
 RANDOM_QWEN3 = "random:qwen3-1.7b"  #: the size of Qwen3-1.7B with random weights, for speed and memory alone
 
 
-def make_backbone(base: str, gguf_file: str | None, dtype: str, device: str, gradient_checkpointing: bool) -> Backbone:
-    """The model on its device, with an adapter that does something."""
+def make_backbone(base: str, gguf_file: str | None, dtype: str, device: str, checkpointed: int = 0) -> Backbone:
+    """The model on its device, with an adapter that does something, the first layers checkpointed."""
     if base == RANDOM_QWEN3:
         config = Qwen3Config(
             vocab_size=151_936,
@@ -39,7 +39,8 @@ def make_backbone(base: str, gguf_file: str | None, dtype: str, device: str, gra
     else:
         model = load_model(base, pick_dtype(dtype, device), gguf_file).to(device)
         tokenizer = load_tokenizer(base, gguf_file)
-    backbone = Backbone(model, tokenizer, LoraSettings(), gradient_checkpointing=gradient_checkpointing)
+    backbone = Backbone(model, tokenizer, LoraSettings())
+    backbone.checkpoint_layers(checkpointed)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in backbone.adapter_parameters():

@@ -7,6 +7,7 @@ python benchmarks/policy_pass.py --base random:qwen3-1.7b --gguf_file null --dev
 from __future__ import annotations
 
 from functools import partial
+from types import ModuleType
 
 import torch
 from common import alternate, make_backbone, make_group, report
@@ -25,7 +26,7 @@ def main(
     group: int = 16,
     completion: int = 64,
     padded_rows: int = 4,
-    gradient_checkpointing: bool = False,
+    checkpointed: int = 0,
     repeats: int = 5,
     json: bool = False,
 ) -> None:
@@ -40,21 +41,24 @@ def main(
         group: G, completions.
         completion: C, tokens each.
         padded_rows: Rows in a forward pass of the padded way, as memory allows.
-        gradient_checkpointing: In both ways.
+        checkpointed: Layers that compute their activations again in backward, in both ways.
         repeats: Counted runs of each way, after one to warm up.
         json: Print JSON.
     """
     settings = dict(locals())
-    backbone = make_backbone(base, gguf_file, dtype, device, gradient_checkpointing)
+    backbone = make_backbone(base, gguf_file, dtype, device, checkpointed)
     rows = make_group(backbone.policy.config.vocab_size, prompt, group, completion)
 
-    def run(way: object, size: int) -> None:
+    def run(way: ModuleType, tokens: int) -> None:
         backbone.zero_grad()
-        for part in micro_batches(rows, size):
-            log_probs, _ = way.completion_log_probs(backbone.policy, part)  # type: ignore[attr-defined]
+        for part in micro_batches(rows, way.pass_tokens, tokens):
+            log_probs, _ = way.completion_log_probs(backbone.policy, part)
             log_probs.sum().backward()
 
-    ways = {"padded": partial(run, padded, padded_rows), "grouped": partial(run, grouped, group)}
+    ways = {
+        "padded": partial(run, padded, padded_rows * (prompt + completion)),
+        "grouped": partial(run, grouped, prompt + group * completion),
+    }
     results = alternate(ways, repeats, device)
     report(f"policy pass, P={prompt} G={group} C={completion}", results, settings, json)
 

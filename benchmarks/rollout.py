@@ -39,7 +39,7 @@ def main(
         json: Print JSON.
     """
     settings = dict(locals())
-    backbone = make_backbone(base, gguf_file, dtype, device, gradient_checkpointing=False)
+    backbone = make_backbone(base, gguf_file, dtype, device)
     (row, *_) = make_group(backbone.policy.config.vocab_size, prompt, group, completion)
     ours = Prompt(Document(""), Budget.parse("1 char"), "", tuple(row.prompt_ids.tolist()))
 

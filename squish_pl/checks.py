@@ -34,7 +34,7 @@ def module_problems(m: SquishModule) -> list[str]:
         found.append(
             f"model.group_size must be at least 2, but is {m.group_size}: summaries are judged against their group"
         )
-    for key, value in (("policy_passes", m.policy_passes), ("micro_batch_size", m.micro_batch_size)):
+    for key, value in (("policy_passes", m.policy_passes), ("micro_batch_tokens", m.micro_batch_tokens)):
         if value < 1:
             found.append(f"model.{key} must be at least 1, but is {value}")
     if m.validation_temperature < 0:
@@ -57,7 +57,7 @@ def module_problems(m: SquishModule) -> list[str]:
         resolve_base(m.base)
     except ModelError as error:
         found.append(f"model.base: {error}")
-    for settings in (m.lora, m.prompt, m.score, m.sampling, m.reward, m.clip, m.optimizer_settings):
+    for settings in (m.lora, m.prompt, m.score, m.sampling, m.reward, m.clip, m.optimizer_settings, m.memory):
         found += [f"model.{problem}" for problem in settings.problems()]
     return found
 
@@ -72,12 +72,6 @@ def run_problems(module: SquishModule, datamodule: Any, trainer: Any) -> list[st
         known += [f"val/{key}" for key in (*keys, "parsed", "within_budget")]
         if checkpoint.monitor not in known:
             found.append(f"checkpoint.monitor must be one of {', '.join(known)}, but is {checkpoint.monitor!r}")
-    rows = datamodule.batch_size * module.group_size
-    if module.micro_batch_size >= 1 and rows % module.micro_batch_size:
-        found.append(
-            f"model.micro_batch_size must divide the completions of a step, data.batch_size * model.group_size = "
-            f"{datamodule.batch_size} * {module.group_size} = {rows}, but is {module.micro_batch_size}"
-        )
     return found + trainer_problems(trainer)
 
 

@@ -161,6 +161,7 @@ def main(args: Sequence[str] | None = None) -> int:
         Exit code: 0, or 2 for a mistake of the user's (with one message and no traceback).
     """
     _quieten()
+    _show_log()
     try:
         arguments = find_configs(list(sys.argv[1:] if args is None else args))
         sys.argv = [sys.argv[0]]  # LightningCLI warns where it sees both
@@ -191,6 +192,13 @@ def main(args: Sequence[str] | None = None) -> int:
 def _fail(message: str) -> int:
     print(f"error: {message}", file=sys.stderr)
     return 2
+
+
+def _show_log() -> None:
+    """Lets the project's own log lines be seen, the plain ones too."""
+    logger = logging.getLogger("squish_pl")
+    logger.handlers = [logging.StreamHandler()]  # anew: standard error may be another by now
+    logger.setLevel(logging.INFO)
 
 
 def _quieten() -> None:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+SLICE_TOKENS = 1024  #: rows of logits that are held at a time
+
 Head = Callable[[Tensor], Tensor]  #: [N, H] hidden states -> [N, V] logits
 
 
@@ -88,7 +90,7 @@ def token_log_probs(
     head: Head,
     targets: Tensor,
     temperature: float = 1.0,
-    slice_tokens: int = 1024,
+    slice_tokens: int = SLICE_TOKENS,
     frozen_weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Log-probs and entropies straight from hidden states, in slices of tokens.

@@ -27,8 +27,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerBase
 
 from squish_pl.checks import context_problems, module_problems
-from squish_pl.errors import CheckpointError, DataError, SquishError, report_problems
+from squish_pl.engine import Engine
+from squish_pl.errors import CheckpointError, SquishError, report_problems
 from squish_pl.language_model import context_length, load_config, load_model, load_tokenizer, pick_dtype
+from squish_pl.learner import Learner, OldLogProbs
+from squish_pl.memory.costs import Costs
+from squish_pl.memory.planner import Checkpointing, MemoryPlan, MemorySettings
 from squish_pl.optimizer import apply_settings, make_optimizer, state_on_device
 from squish_pl.phases import POLICY, ROLLOUT, SCORING, PhaseClock
 from squish_pl.policy import (
@@ -37,9 +41,6 @@ from squish_pl.policy import (
     LoraSettings,
     PromptTemplate,
     SamplingSettings,
-    choose_way,
-    completion_log_probs,
-    sample,
 )
 from squish_pl.policy.adapter import check_base
 from squish_pl.rl import (
@@ -50,7 +51,6 @@ from squish_pl.rl import (
     group_advantages,
     group_rewards,
     make_experience,
-    micro_batches,
     zero_spread,
 )
 from squish_pl.score import Budget, ScoreRequest, SquishScorer
@@ -82,13 +82,16 @@ class SquishModule(LightningModule):
         advantage: "mean" (reward minus group mean), or "mean_std" (divided by the group's deviation too).
         clip: The loss's clip.
         policy_passes: Optimiser steps on each batch of rollouts; `max_steps` of the trainer counts these.
-        micro_batch_size: Completions in one forward and backward pass; changes memory and speed, never the gradient.
+        micro_batch_tokens: Most tokens in one forward and backward pass: as many groups, or completions of one group,
+            as fit. Less where memory is short; changes memory and speed, never the gradient.
         grouping: "grouped" runs each prompt once for all its completions, exactly; "padded" once for each; "auto" is
             grouped wherever the model and device allow it.
         old_log_probs: "sampling" takes them as drawn; "first_pass" takes the first policy pass's, where sampling and
             training round differently (bfloat16), so that its ratio is exactly 1.
         optimizer: AdamW's settings.
-        gradient_checkpointing: Less memory in policy passes for about a third more time.
+        gradient_checkpointing: Layers that compute their activations again in backward instead of keeping them: "full"
+            all, "selective" half of them, "none"; "auto" as few as fit into memory.
+        memory: What the run may take of the device's memory.
         compile: torch.compile of every decoder layer and of the loss; worth its minutes on a GPU.
         attention: transformers' attn_implementation.
         seed: Of budgets and samples.
@@ -113,11 +116,12 @@ class SquishModule(LightningModule):
         advantage: Normalisation = "mean",
         clip: ClipSettings = ClipSettings(),
         policy_passes: int = 1,
-        micro_batch_size: int = 8,
+        micro_batch_tokens: int = 16_384,
         grouping: Grouping = "auto",
-        old_log_probs: Literal["sampling", "first_pass"] = "sampling",
+        old_log_probs: OldLogProbs = "sampling",
         optimizer: OptimizerSettings = OptimizerSettings(),
-        gradient_checkpointing: bool = False,
+        gradient_checkpointing: Checkpointing = "auto",
+        memory: MemorySettings = MemorySettings(),
         compile: bool = False,
         attention: str = "sdpa",
         seed: int = 0,
@@ -130,10 +134,11 @@ class SquishModule(LightningModule):
         self.budget_names, self.validation_budget_names = list(budgets), list(validation_budgets)
         self.group_size, self.sampling, self.validation_temperature = group_size, sampling, validation_temperature
         self.reward, self.advantage, self.clip = reward, advantage, clip
-        self.policy_passes, self.micro_batch_size = policy_passes, micro_batch_size
+        self.policy_passes, self.micro_batch_tokens = policy_passes, micro_batch_tokens
         self.grouping = grouping
         self.old_log_probs, self.optimizer_settings = old_log_probs, optimizer
-        self.gradient_checkpointing, self.compile_model, self.seed = gradient_checkpointing, compile, seed
+        self.gradient_checkpointing, self.memory = gradient_checkpointing, memory
+        self.compile_model, self.seed = compile, seed
         report_problems(module_problems(self))
 
         self.clock = PhaseClock()
@@ -143,7 +148,6 @@ class SquishModule(LightningModule):
         self.validations: dict[int, dict[str, float]] = {}  #: figures of each validation, by the round before it
         self._baseline = Baseline()
         self._lines: list[Validated] = []
-        self._loss = clipped_policy_loss
 
     # ---- the model ----
 
@@ -164,7 +168,7 @@ class SquishModule(LightningModule):
         report_problems(context_problems(self, tokenizer, context_length(config), max_tokens))
         dtype = pick_dtype(self.dtype_name, device)
         model = load_model(self.base, dtype, self.gguf_file, self.revision, self.attention)
-        backbone = Backbone(model, tokenizer, self.lora, self.adapter, self.gradient_checkpointing, self.base)
+        backbone = Backbone(model, tokenizer, self.lora, self.adapter, self.base)
         self.set_backbone(backbone)
 
     def set_backbone(self, backbone: Backbone) -> None:
@@ -173,9 +177,21 @@ class SquishModule(LightningModule):
         self.tokenizer: PreTrainedTokenizerBase = backbone.tokenizer
         template, ngram, batch_tokens = self.score.template, self.score.novel_ngram, self.score.batch_tokens
         self.scorer = SquishScorer(backbone.reference, backbone.tokenizer, template, ngram, batch_tokens)
+        plan = MemoryPlan(
+            Costs(backbone),
+            self.memory,
+            self.gradient_checkpointing,
+            self.sampling.max_rows,
+            self.scorer.limit,
+            self.micro_batch_tokens,
+            self.optimizer_settings.offload,
+        )
+        self.engine = Engine(backbone, plan, self.prompt, self.grouping)
+        temperature = self.sampling.temperature
+        self.learner = Learner(backbone, plan, self.clock, self.clip, temperature, self.old_log_probs, self._backward)
         if self.compile_model:
             backbone.compile_layers()
-            self._loss = torch.compile(clipped_policy_loss, dynamic=True)
+            self.learner.loss = torch.compile(clipped_policy_loss, dynamic=True)
 
     def configure_optimizers(self) -> Any:
         """AdamW on the adapter alone."""
@@ -218,7 +234,7 @@ class SquishModule(LightningModule):
     def rollout(self, prompts: Sequence[Prompt]) -> list[Rollouts]:
         """G summaries for each prompt; draws depend on seed, round and place in the batch alone."""
         seeds = [derive_seed(self.seed, "sample", self.round, self._rank, i) for i in range(len(prompts))]
-        groups = self._sample(prompts, self.group_size, self.sampling, seeds)
+        groups = self.engine.sample(prompts, self.group_size, self.sampling, seeds)
         self.clock.tokens[ROLLOUT] += sum(int(g.mask.sum()) + len(g.prompt.token_ids) for g in groups)
         return groups
 
@@ -238,10 +254,8 @@ class SquishModule(LightningModule):
         optimizer, schedule = self._optimizer, cast(LambdaLR, self.lr_schedulers())
         passes: list[PassTotals] = []
         for number in range(self.policy_passes):
-            optimizer.zero_grad()
             totals = self.accumulate(rows, first=number == 0)
-            if number == 0 and self.old_log_probs == "first_pass":
-                rows = [replace(r, old_log_probs=p) for r, p in zip(rows, totals.log_probs, strict=True)]
+            rows = self.learner.as_first_pass(rows, totals) if number == 0 else rows
             totals.grad_norm = self._clip_gradients()
             if not math.isfinite(totals.loss + totals.grad_norm):
                 raise SquishError(
@@ -256,28 +270,9 @@ class SquishModule(LightningModule):
         return passes
 
     def accumulate(self, rows: Sequence[Experience], first: bool = False) -> PassTotals:
-        """One policy pass: adds the whole batch's gradient, slice by slice; however it is sliced, it is the same.
-
-        Args:
-            rows: All completions that teach something.
-            first: Whether the policy is still the one that sampled.
-        """
-        self._settle_way()
-        totals = PassTotals()
-        for part in micro_batches(rows, self.micro_batch_size):
-            log_probs, entropies = completion_log_probs(self.backbone.policy, part, self.sampling.temperature)
-            lengths = torch.tensor([len(row.completion_ids) for row in part])
-            sampled = torch.cat([row.old_log_probs for row in part]).to(log_probs)
-            old = log_probs.detach() if first and self.old_log_probs == "first_pass" else sampled
-            advantages, weights = (
-                torch.tensor(values).repeat_interleave(lengths).to(log_probs)
-                for values in ([row.advantage for row in part], [row.weight for row in part])
-            )
-            loss = self._loss(log_probs, old, advantages, weights, self.clip.low, self.clip.high)
-            self._backward(loss.loss)
-            totals.add(loss, entropies, log_probs.detach(), sampled, lengths)
-            self.clock.tokens[POLICY] += sum(len(row.prompt_ids) + len(row.completion_ids) for row in part)
-        return totals
+        """One policy pass: the gradient of the whole batch; see `Learner.accumulate`."""
+        self.engine.get_ready()
+        return self.learner.accumulate(rows, first)
 
     def _backward(self, loss: Tensor) -> None:
         if self._trainer is None:
@@ -328,7 +323,7 @@ class SquishModule(LightningModule):
     def _one_each(self, prompts: Sequence[Prompt], batch_idx: int) -> list[Rollouts]:
         settings = replace(self.sampling, temperature=self.validation_temperature)
         seeds = [derive_seed(self.seed, "validation", batch_idx, i) for i in range(len(prompts))]
-        return self._sample(prompts, 1, settings, seeds)
+        return self.engine.sample(prompts, 1, settings, seeds)
 
     # ---- checkpoints: the adapter and what a resumed run needs, never the frozen base ----
 
@@ -348,7 +343,7 @@ class SquishModule(LightningModule):
             "base_fingerprint": self.backbone.fingerprint,
             "validations": self.validations,
             "random": random_state(),
-            "grouped": self.backbone.policy.grouped,
+            "engine": self.engine.state(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -365,11 +360,7 @@ class SquishModule(LightningModule):
         self.round = mine["round"]
         self.validations = mine["validations"]
         self._random_state = mine["random"]
-        if self.grouping == "auto" and mine["grouped"]:
-            self.backbone.policy.use_group_attention()
-            self.backbone.policy.grouped = True
-        elif self.grouping == "auto":
-            self.backbone.policy.grouped = mine["grouped"]
+        self.engine.resume(mine["engine"])
 
     def on_train_start(self) -> None:
         """Puts a resumed run right: its random state, and the optimiser's settings where they have changed."""
@@ -387,27 +378,6 @@ class SquishModule(LightningModule):
     @property
     def _rank(self) -> int:
         return self.global_rank if self._trainer is not None else 0
-
-    def _settle_way(self) -> None:
-        if self.backbone.policy.grouped is None:  # not earlier: only now the model lies on its device for certain
-            choose_way(self.backbone.policy, self.grouping)
-
-    def _sample(
-        self, prompts: Sequence[Prompt], group_size: int, settings: SamplingSettings, seeds: Sequence[int]
-    ) -> list[Rollouts]:
-        self._check_prompts(prompts)
-        self._settle_way()
-        return sample(self.backbone.policy, self.tokenizer, self.prompt, prompts, group_size, settings, seeds)
-
-    def _check_prompts(self, prompts: Sequence[Prompt]) -> None:
-        longest = max(prompts, key=lambda prompt: len(prompt.token_ids))
-        tokens, room = len(longest.token_ids), self.backbone.context_length - self.sampling.max_new_tokens
-        if tokens > room:
-            raise DataError(
-                f"the prompt of document {longest.document.id or longest.document.text[:40]!r} has {tokens} tokens, "
-                f"but the model has room for {room} beside {self.sampling.max_new_tokens} new ones: "
-                "set data.max_tokens lower"
-            )
 
     def _log_figures(self, figures: dict[str, float], batch_size: int) -> None:
         if self._trainer is None:

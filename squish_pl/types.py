@@ -13,8 +13,9 @@ Letters used for shapes everywhere:
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -161,6 +162,13 @@ class Experience:
     old_log_probs: Tensor
     advantage: float
     weight: float
+
+
+def groups_of(rows: Sequence[Experience]) -> Iterator[list[Experience]]:
+    """Rows that follow one another and answer the same prompt."""
+    # rows of a group hold the very same prompt tensor
+    for _, members in groupby(rows, key=lambda row: id(row.prompt_ids)):
+        yield list(members)
 
 
 def pad_rows(rows: list[Tensor], value: float | int | bool = 0) -> Tensor:

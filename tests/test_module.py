@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import gc
+import logging
 
 import pytest
 import torch
@@ -10,8 +12,10 @@ from tiny import make_byte_tokenizer, make_tiny_model
 
 from squish_pl import SquishModule
 from squish_pl.callbacks import AdapterCheckpoint
-from squish_pl.errors import ConfigError, DataError
+from squish_pl.errors import ConfigError, DataError, SquishError
+from squish_pl.memory import AllocationTracker
 from squish_pl.policy import Backbone, LoraSettings, PromptTemplate, SamplingSettings
+from squish_pl.policy.decoding import GroupedDecoder
 from squish_pl.rl import ClipSettings, RewardSettings, group_advantages, make_experience, zero_spread
 from squish_pl.settings import OptimizerSettings
 from squish_pl.types import Document, DocumentBatch
@@ -26,19 +30,18 @@ DOCUMENTS = [
 ]
 
 
-def make_module(dtype=torch.float64, checkpointing=False, shaken=True, **settings):
+def make_module(dtype=torch.float64, shaken=True, **settings):
     defaults = {
         "budgets": ["60%"],
         "validation_budgets": ["60%"],
         "group_size": 4,
-        "micro_batch_size": 16,
         "sampling": SamplingSettings(max_new_tokens=24),
         "prompt": PROMPT,
     }
     module = SquishModule(**(defaults | settings))
     tokenizer = make_byte_tokenizer()
     lora = LoraSettings(r=4, alpha=8)
-    backbone = Backbone(make_tiny_model("qwen3", dtype), tokenizer, lora, gradient_checkpointing=checkpointing)
+    backbone = Backbone(make_tiny_model("qwen3", dtype), tokenizer, lora)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in backbone.adapter_parameters() if shaken else []:
@@ -78,8 +81,8 @@ def test_slicing_groups_and_batch_differently_gives_the_same_gradient(dtype, tol
     ]
     whole, totals = gradients(module, moved)
     assert whole.abs().max() > 0
-    for size in (1, 2, 3, 5, 8):
-        module.micro_batch_size = size
+    for tokens in (1, 120, 150, 200, 400):
+        module.learner.plan.learning.value = module.learner.plan.whole = tokens
         sliced, sliced_totals = gradients(module, moved)
         assert (sliced - whole).norm() / whole.norm() < tolerance
         assert sliced_totals.loss == pytest.approx(totals.loss, rel=1e-5)
@@ -112,9 +115,13 @@ def test_skipping_a_group_of_equal_rewards_changes_no_gradient():
 
 
 def test_gradient_checkpointing_changes_no_gradient():
-    plain, spared = make_module(), make_module(checkpointing=True)
+    plain = make_module(gradient_checkpointing="none")
     rows, _, _ = make_rows(plain)
-    assert torch.allclose(gradients(plain, rows)[0], gradients(spared, rows)[0], rtol=1e-10, atol=1e-15)
+    expected = gradients(plain, rows)[0]
+    for checkpointing, layers in (("selective", 1), ("full", 2)):
+        spared = make_module(gradient_checkpointing=checkpointing)
+        assert torch.allclose(gradients(spared, rows)[0], expected, rtol=1e-10, atol=1e-15)
+        assert spared.backbone.checkpointed_layers == layers
 
 
 def fit(module, tmp_path, rounds=1, batches=None, callbacks=()):
@@ -263,10 +270,105 @@ def test_a_prompt_too_long_for_the_model_is_named():
         module.rollout(module.training_prompts([Document("x" * 5000, "long")]))
 
 
+@pytest.mark.parametrize("old_log_probs", ["sampling", "first_pass"])
+def test_grouped_and_padded_training_end_in_the_same_adapter(old_log_probs, tmp_path):
+    adapters = []
+    for grouping in ("grouped", "padded"):
+        module = make_module(grouping=grouping, policy_passes=3, old_log_probs=old_log_probs)
+        module.optimizer_settings = OptimizerSettings(learning_rate=0.01)
+        before = torch.cat([p.detach().flatten().clone() for p in module.backbone.adapter_parameters()])
+        fit(module, tmp_path, rounds=2)
+        assert module.backbone.policy.grouped is (grouping == "grouped")
+        adapters.append(torch.cat([p.detach().flatten() for p in module.backbone.adapter_parameters()]))
+    one, other = adapters
+    assert (one - before).norm() > 0.01 * before.norm()
+    assert (one - other).abs().max() < 1e-8 * one.abs().max()
+
+
+def run_out_above(monkeypatch, module, limits):
+    """Makes the model raise out-of-memory errors in passes that are larger than the limits; returns what was raised."""
+    raised = []
+
+    def guard(kind, size, after=None):
+        if size > limits[kind]:
+            raised.append((kind, size))
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    packed, hidden = module.backbone.policy.packed_hidden, module.scorer.reference.hidden
+    prefill = GroupedDecoder.prefill
+
+    def packed_guarded(input_ids, position_ids, layout):
+        result = packed(input_ids, position_ids, layout)
+        if len(input_ids) > limits["learning"]:
+            # backward fails half-way, with some gradients already added
+            result.register_hook(lambda grad: guard("learning", len(input_ids)))
+            (result.sum() * 3).backward(retain_graph=True)
+        return result
+
+    def hidden_guarded(input_ids):
+        guard("scoring", input_ids.numel())
+        return hidden(input_ids)
+
+    def prefill_guarded(self, prompts):
+        guard("rollout", self.group_size * len(prompts))
+        return prefill(self, prompts)
+
+    monkeypatch.setattr(module.backbone.policy, "packed_hidden", packed_guarded)
+    monkeypatch.setattr(module.scorer.reference, "hidden", hidden_guarded)
+    monkeypatch.setattr(GroupedDecoder, "prefill", prefill_guarded)
+    return raised
+
+
+def test_running_out_of_memory_changes_nothing_but_the_sizes(monkeypatch, caplog):
+    plain, short = make_module(), make_module()
+    rows, _, rewards = make_rows(plain)
+    expected, totals = gradients(plain, rows)
+    with monkeypatch.context() as patched, caplog.at_level(logging.WARNING):
+        short.engine.get_ready()
+        raised = run_out_above(patched, short, {"rollout": 8, "scoring": 300, "learning": 140})
+        rows_2, _, rewards_2 = make_rows(short)
+        got, totals_2 = gradients(short, rows_2)
+    assert {kind for kind, _ in raised} == {"rollout", "scoring", "learning"}
+    assert short.engine.plan.rollout.value == 8
+    assert short.scorer.batch_tokens <= 300
+    assert short.engine.plan.learning.value <= 140
+    assert "out of memory in a policy pass" in caplog.text
+    assert [r.completion_ids.tolist() for r in rows_2] == [r.completion_ids.tolist() for r in rows]
+    assert torch.allclose(rewards_2, rewards, rtol=1e-12)
+    assert torch.allclose(got, expected, rtol=1e-10, atol=1e-15)
+    assert totals_2.tokens == totals.tokens
+    assert totals_2.loss == pytest.approx(totals.loss, rel=1e-10)
+    tokens = plain.clock.tokens
+    assert short.clock.tokens["policy"] == tokens["policy"]
+
+
+def test_what_does_not_fit_at_all_is_one_clear_error(monkeypatch):
+    module = make_module()
+    rows, _, _ = make_rows(module)
+    run_out_above(monkeypatch, module, {"rollout": 16, "scoring": 9999, "learning": 96})
+    with pytest.raises(
+        SquishError, match=r"out of memory in a policy pass of \d+ tokens, the smallest there is: lower"
+    ):
+        module.accumulate(rows)
+
+
+def test_rollouts_and_scores_leave_nothing_behind_for_the_policy_passes():
+    module = make_module()
+    module.engine.get_ready()
+    make_rows(module)  # the scorer remembers documents
+    with AllocationTracker() as tracker:
+        groups = module.rollout(module.training_prompts(DOCUMENTS))
+        results = module.scorer.score_batch([_request(group) for group in groups])
+        gc.collect()
+    held = [t for g in groups for t in (g.token_ids, g.mask, g.log_probs, g.entropies, g.finish)]
+    held += [t for r in results for t in (r.score, r.novel_score, r.saved, r.within_budget, r.token_saved)]
+    assert tracker.live <= 1.1 * sum(t.untyped_storage().nbytes() for t in held)
+
+
 @pytest.mark.slow
 def test_compiled_layers_and_loss_give_the_same_gradient(tmp_path):
     plain = make_module(torch.float32)
-    compiled = make_module(torch.float32, compile=True, checkpointing=True)
+    compiled = make_module(torch.float32, compile=True, gradient_checkpointing="selective")
     rows, _, _ = make_rows(plain)
     assert [r.completion_ids.tolist() for r in make_rows(compiled)[0]] == [r.completion_ids.tolist() for r in rows]
     expected, got = gradients(plain, rows)[0], gradients(compiled, rows)[0]

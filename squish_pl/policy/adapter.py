@@ -1,4 +1,4 @@
-"""PEFT adapter folders: read with a check of the base, written whole or not at all."""
+"""The adapter: its settings, and PEFT adapter folders, read with a check of the base, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig, PeftModel
+from peft import LoraConfig, PeftConfig, PeftModel
 from transformers import PreTrainedModel
 
 from squish_pl.errors import CheckpointError, ModelError
@@ -20,6 +21,42 @@ from squish_pl.permissions import usual_mode
 log = logging.getLogger(__name__)
 
 TRAINING_FILE = "squish.json"  #: beside PEFT's own files: fingerprint of the base, settings and scores
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """The low-rank adapter (Hu et al. 2021, arXiv:2106.09685).
+
+    Attributes:
+        r: Rank.
+        alpha: The update is scaled by alpha / r.
+        dropout: On the adapter's input, in policy passes only. Above 0, sampling and training differ.
+        targets: "all-linear", or names of the linear layers, separated by commas.
+    """
+
+    r: int = 32
+    alpha: int = 64
+    dropout: float = 0.0
+    targets: str = "all-linear"
+
+    def problems(self) -> list[str]:
+        """What is wrong with the settings, a sentence each."""
+        found = []
+        if self.r < 1:
+            found.append(f"lora.r must be at least 1, but is {self.r}")
+        if self.alpha < 1:
+            found.append(f"lora.alpha must be at least 1, but is {self.alpha}")
+        if not 0 <= self.dropout < 1:
+            found.append(f"lora.dropout must be at least 0 and below 1, but is {self.dropout}")
+        return found
+
+    def to_peft(self) -> LoraConfig:
+        """The same settings as peft takes them."""
+        names = [name.strip() for name in self.targets.split(",") if name.strip()]
+        targets: str | list[str] = self.targets if self.targets == "all-linear" else names
+        return LoraConfig(
+            r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=targets, task_type="CAUSAL_LM"
+        )
 
 
 def load_adapter(model: PreTrainedModel, folder: str, base_fingerprint: str, base: str | None = None) -> PeftModel:

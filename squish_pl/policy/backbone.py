@@ -10,57 +10,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from squish_pl.errors import CheckpointError, ModelError
 from squish_pl.language_model import LanguageModel
 from squish_pl.log_probs import token_log_probs
-from squish_pl.policy.adapter import load_adapter
+from squish_pl.policy.adapter import LoraSettings, load_adapter
 from squish_pl.policy.group_attention import ATTENTION, GroupLayout, no_mask
 from squish_pl.score.reference import ReferenceModel
-
-
-@dataclass(frozen=True)
-class LoraSettings:
-    """The low-rank adapter (Hu et al. 2021, arXiv:2106.09685).
-
-    Attributes:
-        r: Rank.
-        alpha: The update is scaled by alpha / r.
-        dropout: On the adapter's input, in policy passes only. Above 0, sampling and training differ.
-        targets: "all-linear", or names of the linear layers, separated by commas.
-    """
-
-    r: int = 32
-    alpha: int = 64
-    dropout: float = 0.0
-    targets: str = "all-linear"
-
-    def problems(self) -> list[str]:
-        """What is wrong with the settings, a sentence each."""
-        found = []
-        if self.r < 1:
-            found.append(f"lora.r must be at least 1, but is {self.r}")
-        if self.alpha < 1:
-            found.append(f"lora.alpha must be at least 1, but is {self.alpha}")
-        if not 0 <= self.dropout < 1:
-            found.append(f"lora.dropout must be at least 0 and below 1, but is {self.dropout}")
-        return found
-
-    def to_peft(self) -> LoraConfig:
-        """The same settings as peft takes them."""
-        names = [name.strip() for name in self.targets.split(",") if name.strip()]
-        targets: str | list[str] = self.targets if self.targets == "all-linear" else names
-        return LoraConfig(
-            r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=targets, task_type="CAUSAL_LM"
-        )
 
 
 class Backbone(nn.Module):
@@ -71,7 +35,6 @@ class Backbone(nn.Module):
         tokenizer: Its tokenizer.
         lora: The new adapter's settings.
         adapter: Folder of a PEFT adapter to go on from instead.
-        gradient_checkpointing: Keep only layer inputs in a policy pass and compute the rest again in backward.
         base: The base's name as users know it, for the adapter's configuration; by default the model's own.
 
     Raises:
@@ -84,7 +47,6 @@ class Backbone(nn.Module):
         tokenizer: PreTrainedTokenizerBase,
         lora: LoraSettings | None = None,
         adapter: str | None = None,
-        gradient_checkpointing: bool = False,
         base: str | None = None,
     ) -> None:
         super().__init__()
@@ -101,11 +63,10 @@ class Backbone(nn.Module):
         if base is not None:
             for config in self.model.peft_config.values():
                 config.base_model_name_or_path = base
-        if gradient_checkpointing:
-            # transformers is renaming it
-            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-            enable({"use_reentrant": False})
+        self.model.eval()  # peft's wrapper begins in training mode around a base in evaluation mode
         self.compiled = False
+        self._layers = _checkpointable(model)
+        self.checkpointed_layers = 0
         self._lm = LanguageModel(model)
         self.policy = PolicyView(self)
         self.reference: ReferenceModel = ReferenceView(self)
@@ -145,6 +106,20 @@ class Backbone(nn.Module):
                 "the checkpoint's adapter does not fit this one: use the base and the lora settings it was trained with"
             )
         set_peft_model_state_dict(self.model, dict(state))
+
+    @property
+    def checkpointable_layers(self) -> int:
+        """Decoder layers that can compute their activations again in backward instead of keeping them."""
+        return len(self._layers)
+
+    def checkpoint_layers(self, count: int) -> None:
+        """Lets the first `count` layers keep only their inputs in a policy pass: less memory, more time.
+
+        The first ones, since their activations would be kept the longest.
+        """
+        for i, layer in enumerate(self._layers):
+            setattr(layer, "gradient_checkpointing", i < count)  # noqa: B010 - nn.Module types attributes as modules
+        self.checkpointed_layers = count
 
     def compile_layers(self) -> None:
         """Compiles each decoder layer by itself (regional compilation), lengths left open."""
@@ -268,6 +243,19 @@ class ReferenceView(ReferenceModel):
         backbone = self._backbone()
         with adapter_off(backbone.model):
             return backbone.language_model.head(hidden)
+
+
+def _checkpointable(model: PreTrainedModel) -> list[nn.Module]:
+    """The layers whose checkpointing transformers can switch, made ready and switched off; none in some models."""
+    if not model.supports_gradient_checkpointing:
+        return []
+    # transformers is renaming it
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+    layers: list[nn.Module] = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    for layer in layers:
+        setattr(layer, "gradient_checkpointing", False)  # noqa: B010 - nn.Module types attributes as modules
+    return layers
 
 
 class _Handle:

@@ -181,10 +181,9 @@ def group_attention_backward(
         valid = torch.zeros(pad.numel(), dtype=grad.dtype, device=grad.device).index_fill(0, unpad, 1).view(*pad.shape)
         # what fills the padding is a copy of a real token: it must send no gradient back
         own_grad = _padded(grad[:, :, p:], pad) * valid[:, None, :, None]
-        own = (_padded(x[:, :, p:], pad) for x in (q, k, v, out, lse))
-        for target, own_gradient in zip(
-            (dq, dk, dv), flash_attention_backward(own_grad, *own, True, scale), strict=True
-        ):
+        own_q, own_k, own_v, own_out, own_lse = (_padded(x[:, :, p:], pad) for x in (q, k, v, out, lse))
+        own_gradients = flash_attention_backward(own_grad, own_q, own_k, own_v, own_out, own_lse, True, scale)
+        for target, own_gradient in zip((dq, dk, dv), own_gradients, strict=True):
             target[:, :, p:] = _packed(own_gradient, unpad)
     for prompt, completions in _spans(groups):
         keys = k[:, :, prompt], v[:, :, prompt]

@@ -5,15 +5,14 @@ padded:   G rows of P + C tokens           grouped:   P + sum(C_i) tokens
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from squish_pl.policy.backbone import PolicyView
 from squish_pl.policy.group_attention import GroupLayout
-from squish_pl.types import Experience
+from squish_pl.types import Experience, groups_of
 
 
 def completion_log_probs(
@@ -25,13 +24,6 @@ def completion_log_probs(
     """
     targets = torch.cat([row.completion_ids for row in rows]).to(policy.device)
     return policy.token_log_probs(_predicting_hidden(policy, rows), targets, temperature)
-
-
-def groups_of(rows: Sequence[Experience]) -> Iterator[list[Experience]]:
-    """Rows that follow one another and answer the same prompt."""
-    # rows of a group hold the very same prompt tensor
-    for _, members in groupby(rows, key=lambda row: id(row.prompt_ids)):
-        yield list(members)
 
 
 def pass_tokens(rows: Sequence[Experience]) -> int:

@@ -31,3 +31,8 @@ def completion_log_probs(
     wanted = [hidden[i, predicting_slice(len(row.prompt_ids), len(row.completion_ids))] for i, row in enumerate(rows)]
     targets = torch.cat([row.completion_ids for row in rows]).to(policy.device)
     return policy.token_log_probs(torch.cat(wanted), targets, temperature)
+
+
+def pass_tokens(rows: Sequence[Experience]) -> int:
+    """Tokens that go through the model in a pass over these rows, padding included."""
+    return len(rows) * max(len(row.prompt_ids) + len(row.completion_ids) - 1 for row in rows)

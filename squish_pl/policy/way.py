@@ -52,6 +52,11 @@ def completion_log_probs(
     return way.completion_log_probs(policy, rows, temperature)
 
 
+def pass_tokens(policy: PolicyView, rows: Sequence[Experience]) -> int:
+    """Tokens that a pass over these rows runs through the model in the way that was chosen."""
+    return (grouped if policy.grouped else padded).pass_tokens(rows)
+
+
 def grouping_problem(policy: PolicyView) -> str | None:
     """Why the grouped way cannot be used; None if it can.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from squish_pl.types import Experience, Rollouts
+from squish_pl.types import Experience, Rollouts, groups_of
 
 
 def make_experience(groups: Sequence[Rollouts], advantages: Tensor, skip: Tensor) -> list[Experience]:
@@ -39,7 +39,35 @@ def make_experience(groups: Sequence[Rollouts], advantages: Tensor, skip: Tensor
     return rows
 
 
-def micro_batches(rows: Sequence[Experience], size: int) -> Iterator[Sequence[Experience]]:
-    """Slices of at most `size` rows."""
-    for first in range(0, len(rows), size):
-        yield rows[first : first + size]
+def micro_batches(
+    rows: Sequence[Experience],
+    cost: Callable[[Sequence[Experience]], int],
+    most: int,
+    whole: int | None = None,
+) -> Iterator[list[Experience]]:
+    """Slices by a token budget: as many groups as fit, or as many completions of one group.
+
+    Args:
+        rows: Group by group.
+        cost: Tokens that a pass over some rows runs through the model.
+        most: Most of them in a slice; a single completion may take more.
+        whole: Most of them in a slice of several groups, where that is less.
+    """
+    whole = most if whole is None else min(whole, most)
+    batch: list[Experience] = []
+    for group in groups_of(rows):
+        if batch and cost(batch + group) > whole:
+            yield batch
+            batch = []
+        if batch or cost(group) <= most:
+            batch += group
+            continue
+        for row in group:  # too long for one slice
+            if batch and cost([*batch, row]) > most:
+                yield batch
+                batch = []
+            batch.append(row)
+        yield batch
+        batch = []
+    if batch:
+        yield batch

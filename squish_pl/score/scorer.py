@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from squish_pl.errors import ModelError, report_problems
 from squish_pl.language_model import load_model, load_tokenizer, pick_dtype
+from squish_pl.memory import Limit, within
 from squish_pl.score.budget import Budget
 from squish_pl.score.information import Row, token_information
 from squish_pl.score.novelty import copied_tokens
@@ -73,12 +74,17 @@ class SquishScorer:
         self.reference = reference
         self.tokenizer = tokenizer
         self.novel_ngram = novel_ngram
-        self.batch_tokens = batch_tokens
+        self.limit = Limit("scoring pass", "tokens", batch_tokens)
         self.cache_tokens = cache_tokens
         self.start = start_token_id(tokenizer, self.template.start_token)
         self._tokens_seen = 0
         self._alone: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
         self._alone_tokens = 0
+
+    @property
+    def batch_tokens(self) -> int:
+        """Most tokens in one forward pass now; halved where memory has run out."""
+        return self.limit.value
 
     @classmethod
     def from_pretrained(
@@ -217,7 +223,13 @@ class SquishScorer:
 
     def _measure(self, rows: Sequence[Row]) -> list[Tensor]:
         self._tokens_seen += sum(len(row) for row in rows)
-        return token_information(self.reference, rows, self.batch_tokens)
+        longest, total = max(map(len, rows), default=1), sum(map(len, rows))
+
+        def work() -> list[Tensor]:
+            self.limit.take(max(longest, min(total, self.limit.value)))
+            return token_information(self.reference, rows, self.limit.value)
+
+        return within(self.limit, self.reference.device, work, longest, "cut documents shorter (data.max_tokens)")
 
     def _information_alone(self, documents: Sequence[tuple[int, ...]]) -> list[Tensor]:
         missing = [ids for ids in dict.fromkeys(documents) if ids and ids not in self._alone]

@@ -23,7 +23,6 @@ from squish_pl.errors import CheckpointError
         (["--model.budgets", '["0%"]'], ["model.budgets", "above zero", "'0%'"]),
         (["--model.budgets", '["ten"]'], ["model.budgets", "'ten'", "64 tokens"]),
         (["--model.group_size", "1"], ["model.group_size must be at least 2"]),
-        (["--model.micro_batch_size", "3"], ["micro_batch_size must divide", "2 * 4 = 8"]),
         (["--data.max_tokens", "4090"], ["data.max_tokens (4090)", "reads 4096"]),
         (["--trainer.precision", "bf16-true"], ["trainer.precision", "model.dtype"]),
         (["--ckpt_path", "last"], ["there is no checkpoint"]),

@@ -17,12 +17,8 @@ from squish_pl.types import Experience
 
 
 def make_backbone(architecture="qwen3", dtype=torch.float64, checkpointing=False):
-    backbone = Backbone(
-        make_tiny_model(architecture, dtype),
-        make_byte_tokenizer(),
-        LoraSettings(r=4),
-        gradient_checkpointing=checkpointing,
-    )
+    backbone = Backbone(make_tiny_model(architecture, dtype), make_byte_tokenizer(), LoraSettings(r=4))
+    backbone.checkpoint_layers(2 if checkpointing else 0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in backbone.adapter_parameters():

@@ -3,7 +3,7 @@ import torch
 
 from squish_pl.rl import RewardSettings, group_advantages, group_rewards, make_experience, micro_batches, zero_spread
 from squish_pl.score import Budget
-from squish_pl.types import Document, Finish, Prompt, Rollouts, Scores
+from squish_pl.types import Document, Experience, Finish, Prompt, Rollouts, Scores, groups_of
 
 
 def test_advantages_by_hand():
@@ -77,4 +77,35 @@ def test_experience_rows_carry_their_share_of_the_loss():
     # every document, skipped ones too, counts a third; within it every generated token the same
     assert [row.weight for row in rows] == pytest.approx([1 / 12, 1 / 12, 1 / 24, 1 / 24], rel=1e-12)
     assert rows[1].completion_ids.tolist() == [3, 4, 5]
-    assert [len(part) for part in micro_batches(rows, 3)] == [3, 1]
+
+
+def tokens(rows):
+    """A prompt's tokens once for its group, and the completions'."""
+    return sum(len(group[0].prompt_ids) + sum(len(row.completion_ids) for row in group) for group in groups_of(rows))
+
+
+def make_rows(groups):
+    rows = []
+    for p, lengths in groups:
+        prompt = torch.zeros(p)
+        rows += [Experience(prompt, torch.zeros(n), torch.zeros(n), 0.0, 0.0) for n in lengths]
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("most", "whole", "expected"),
+    [
+        (100, None, [5]),  # everything at once: 10 + 3 + 3 + 3, 5 + 1 + 2
+        (27, None, [5]),
+        (26, None, [3, 2]),  # a group is not taken apart to fill a slice
+        (27, 20, [3, 2]),
+        (16, None, [2, 1, 2]),  # too long for one slice: as many completions as fit
+        (13, None, [1, 1, 1, 2]),
+        (1, None, [1, 1, 1, 1, 1]),  # a single completion may take more
+    ],
+)
+def test_slices_by_a_token_budget(most, whole, expected):
+    rows = make_rows([(10, [3, 3, 3]), (5, [1, 2])])
+    parts = list(micro_batches(rows, tokens, most, whole))
+    assert [len(part) for part in parts] == expected
+    assert [id(row) for part in parts for row in part] == [id(row) for row in rows]

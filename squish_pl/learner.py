@@ -1,0 +1,105 @@
+"""Policy passes: the loss and gradient of a whole batch of rollouts, slice by slice.
+
+    rows -> slices by a token budget -> log-probs, entropies -> clipped loss -> gradients of the adapter add up
+
+However a batch is sliced, its gradient is the same; the memory plan says how large a slice may be and how many layers
+compute their activations again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from squish_pl.memory import within
+from squish_pl.memory.planner import MemoryPlan
+from squish_pl.phases import POLICY, PhaseClock
+from squish_pl.policy import Backbone, completion_log_probs, pass_tokens
+from squish_pl.rl import ClipSettings, PolicyLoss, clipped_policy_loss, micro_batches
+from squish_pl.statistics import PassTotals
+from squish_pl.types import Experience
+
+OldLogProbs = Literal["sampling", "first_pass"]
+
+
+class Learner:
+    """Adds up the gradient of a batch.
+
+    Args:
+        backbone: The policy's.
+        plan: Sizes of the slices.
+        clock: Counts the tokens.
+        clip: The loss's clip.
+        temperature: The one the rows were sampled with.
+        old_log_probs: "sampling" takes them as drawn; "first_pass" takes the first pass's, so that its ratio is 1.
+        backward: Sends a loss backward.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        plan: MemoryPlan,
+        clock: PhaseClock,
+        clip: ClipSettings,
+        temperature: float,
+        old_log_probs: OldLogProbs = "sampling",
+        backward: Callable[[Tensor], None] = torch.Tensor.backward,
+    ) -> None:
+        self.backbone, self.plan, self.clock = backbone, plan, clock
+        self.clip, self.temperature, self.old_log_probs, self.backward = clip, temperature, old_log_probs, backward
+        self.loss: Callable[..., PolicyLoss] = clipped_policy_loss
+
+    def accumulate(self, rows: Sequence[Experience], first: bool = False) -> PassTotals:
+        """One policy pass: sets the adapter's gradients to those of the whole batch.
+
+        Args:
+            rows: All completions that teach something, group by group.
+            first: Whether the policy is still the one that sampled.
+
+        Raises:
+            SquishError: Not even a single completion fits into memory.
+        """
+
+        def work() -> PassTotals:
+            for parameter in self.backbone.adapter_parameters():
+                parameter.grad = None  # a slice that ran out of memory may have left a part of its own
+            totals = PassTotals()
+            for part in micro_batches(rows, self._tokens, self.plan.learning.value, self.plan.whole):
+                self._learn(part, first, totals)
+            return totals
+
+        self.plan.settle_learning()
+        least = max((self._tokens([row]) for row in rows), default=1)
+        advice = "lower data.max_tokens, model.sampling.max_new_tokens or model.lora.r, or take a smaller model"
+        totals = within(self.plan.learning, self.plan.device, work, least, advice)
+        self.clock.tokens[POLICY] += sum(len(row.prompt_ids) + len(row.completion_ids) for row in rows)
+        return totals
+
+    def as_first_pass(self, rows: Sequence[Experience], totals: PassTotals) -> list[Experience]:
+        """The rows with the log-probs of the first pass for old ones, where that is wanted."""
+        if self.old_log_probs != "first_pass":
+            return list(rows)
+        return [replace(r, old_log_probs=p) for r, p in zip(rows, totals.log_probs, strict=True)]
+
+    def _tokens(self, rows: Sequence[Experience]) -> int:
+        return pass_tokens(self.backbone.policy, rows)
+
+    def _learn(self, part: Sequence[Experience], first: bool, totals: PassTotals) -> None:
+        tokens = self._tokens(part)
+        self.plan.learning.take(tokens)
+        self.backbone.checkpoint_layers(self.plan.checkpointed(tokens))
+        log_probs, entropies = completion_log_probs(self.backbone.policy, part, self.temperature)
+        lengths = torch.tensor([len(row.completion_ids) for row in part])
+        sampled = torch.cat([row.old_log_probs for row in part]).to(log_probs)
+        old = log_probs.detach() if first and self.old_log_probs == "first_pass" else sampled
+        advantages, weights = (
+            torch.tensor(values).repeat_interleave(lengths).to(log_probs)
+            for values in ([row.advantage for row in part], [row.weight for row in part])
+        )
+        loss = self.loss(log_probs, old, advantages, weights, self.clip.low, self.clip.high)
+        self.backward(loss.loss)
+        totals.add(loss, entropies, log_probs.detach(), sampled, lengths)
