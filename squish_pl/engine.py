@@ -12,7 +12,16 @@ from squish_pl.errors import DataError
 from squish_pl.memory import within
 from squish_pl.memory.device import device_name
 from squish_pl.memory.planner import MemoryPlan
-from squish_pl.policy import Backbone, Grouping, PromptTemplate, SamplingSettings, choose_way, sample
+from squish_pl.policy import (
+    Backbone,
+    Compiling,
+    Grouping,
+    PromptTemplate,
+    SamplingSettings,
+    choose_compiling,
+    choose_way,
+    sample,
+)
 from squish_pl.types import Prompt, Rollouts
 
 
@@ -24,10 +33,19 @@ class Engine:
         plan: Sizes of what runs at a time.
         template: Tells where a summary ends.
         grouping: Whether a group shares its prompt's pass.
+        compiling: Whether the decoder's layers are compiled.
     """
 
-    def __init__(self, backbone: Backbone, plan: MemoryPlan, template: PromptTemplate, grouping: Grouping) -> None:
-        self.backbone, self.plan, self.template, self.grouping = backbone, plan, template, grouping
+    def __init__(
+        self,
+        backbone: Backbone,
+        plan: MemoryPlan,
+        template: PromptTemplate,
+        grouping: Grouping,
+        compiling: Compiling = False,
+    ) -> None:
+        self.backbone, self.plan, self.template = backbone, plan, template
+        self.grouping, self.compiling = grouping, compiling
         self._ready_on: torch.device | None = None  # where way and plan were chosen
         self._before: Mapping[str, Any] = {}  # what the run before had chosen
 
@@ -45,6 +63,7 @@ class Engine:
             policy.grouped = before["grouped"]
         elif policy.grouped is None or self._ready_on is not None:
             choose_way(policy, self.grouping)
+        choose_compiling(self.backbone, self.compiling)
         self.plan.settle(before["plan"] if same_device else None)
         self._ready_on = device
 

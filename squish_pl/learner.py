@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Literal
 
 import torch
@@ -51,7 +52,6 @@ class Learner:
     ) -> None:
         self.backbone, self.plan, self.clock = backbone, plan, clock
         self.clip, self.temperature, self.old_log_probs, self.backward = clip, temperature, old_log_probs, backward
-        self.loss: Callable[..., PolicyLoss] = clipped_policy_loss
 
     def accumulate(self, rows: Sequence[Experience], first: bool = False) -> PassTotals:
         """One policy pass: sets the adapter's gradients to those of the whole batch.
@@ -100,6 +100,12 @@ class Learner:
             torch.tensor(values).repeat_interleave(lengths).to(log_probs)
             for values in ([row.advantage for row in part], [row.weight for row in part])
         )
-        loss = self.loss(log_probs, old, advantages, weights, self.clip.low, self.clip.high)
+        loss_function = _compiled_loss() if self.backbone.compiled else clipped_policy_loss
+        loss = loss_function(log_probs, old, advantages, weights, self.clip.low, self.clip.high)
         self.backward(loss.loss)
         totals.add(loss, entropies, log_probs.detach(), sampled, lengths)
+
+
+@cache
+def _compiled_loss() -> Callable[..., PolicyLoss]:
+    return torch.compile(clipped_policy_loss, dynamic=True)

@@ -37,6 +37,7 @@ from squish_pl.optimizer import apply_settings, make_optimizer, state_on_device
 from squish_pl.phases import POLICY, ROLLOUT, SCORING, PhaseClock
 from squish_pl.policy import (
     Backbone,
+    Compiling,
     Grouping,
     LoraSettings,
     PromptTemplate,
@@ -47,7 +48,6 @@ from squish_pl.rl import (
     ClipSettings,
     Normalisation,
     RewardSettings,
-    clipped_policy_loss,
     group_advantages,
     group_rewards,
     make_experience,
@@ -92,7 +92,7 @@ class SquishModule(LightningModule):
         gradient_checkpointing: Layers that compute their activations again in backward instead of keeping them: "full"
             all, "selective" half of them, "none"; "auto" as few as fit into memory.
         memory: What the run may take of the device's memory.
-        compile: torch.compile of every decoder layer and of the loss; worth its minutes on a GPU.
+        compile: torch.compile of every decoder layer and of the loss; "auto" on a GPU, where it is worth its minutes.
         attention: transformers' attn_implementation.
         seed: Of budgets and samples.
     """
@@ -122,7 +122,7 @@ class SquishModule(LightningModule):
         optimizer: OptimizerSettings = OptimizerSettings(),
         gradient_checkpointing: Checkpointing = "auto",
         memory: MemorySettings = MemorySettings(),
-        compile: bool = False,
+        compile: Compiling = "auto",
         attention: str = "sdpa",
         seed: int = 0,
     ) -> None:
@@ -186,12 +186,9 @@ class SquishModule(LightningModule):
             self.micro_batch_tokens,
             self.optimizer_settings.offload,
         )
-        self.engine = Engine(backbone, plan, self.prompt, self.grouping)
+        self.engine = Engine(backbone, plan, self.prompt, self.grouping, self.compile_model)
         temperature = self.sampling.temperature
         self.learner = Learner(backbone, plan, self.clock, self.clip, temperature, self.old_log_probs, self._backward)
-        if self.compile_model:
-            backbone.compile_layers()
-            self.learner.loss = torch.compile(clipped_policy_loss, dynamic=True)
 
     def configure_optimizers(self) -> Any:
         """AdamW on the adapter alone."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -68,6 +68,10 @@ class Backbone(nn.Module):
         self._layers = _checkpointable(model)
         self.checkpointed_layers = 0
         self._lm = LanguageModel(model)
+        self._half = model.dtype in (torch.bfloat16, torch.float16)
+        for layer in self.model.modules():
+            if self._half and isinstance(layer, BaseTunerLayer):
+                setattr(layer, "cast_input_dtype_enabled", False)  # noqa: B010 - see `precision`; typed as modules
         self.policy = PolicyView(self)
         self.reference: ReferenceModel = ReferenceView(self)
 
@@ -121,18 +125,28 @@ class Backbone(nn.Module):
             setattr(layer, "gradient_checkpointing", i < count)  # noqa: B010 - nn.Module types attributes as modules
         self.checkpointed_layers = count
 
-    def compile_layers(self) -> None:
-        """Compiles each decoder layer by itself (regional compilation), lengths left open."""
+    def compile_layers(self, compiled: bool = True) -> None:
+        """Compiles each decoder layer by itself (regional compilation), lengths left open; or undoes it."""
         layers = getattr(self._lm.decoder, "layers", None)
         if not isinstance(layers, nn.ModuleList):
-            raise ModelError(
-                f"model.compile finds no list of layers in {type(self._lm.decoder).__name__}: set it to false"
-            )
-        self.compiled = True
-        # policy and reference, with and without gradients, are variants of one layer
+            raise ModelError(f"there is no list of layers in {type(self._lm.decoder).__name__}")
+        self.compiled = compiled
+        # policy and reference, checkpointed or not, with and without gradients, are variants of one layer
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 32)
         for layer in layers:
-            layer.compile(dynamic=True)
+            if compiled:
+                layer.compile(dynamic=True)
+            else:
+                layer._compiled_call_impl = None
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """What the adapter computes in: the base's half precision, where it has one.
+
+        Its weights stay in float32, for small learning rates to show. peft would turn every layer's input into
+        float32 instead and keep that for backward: about 1.4 times the memory, and slower multiplications.
+        """
+        device = self.device.type
+        return torch.autocast(device, self._lm.model.dtype) if self._half and device != "meta" else nullcontext()
 
     @contextmanager
     def mode(self, training: bool) -> Iterator[None]:
@@ -158,11 +172,15 @@ class PolicyView:
     def device(self) -> torch.device:
         return self._backbone().device
 
+    def parameters(self) -> list[nn.Parameter]:
+        """The adapter's: those that learn."""
+        return self._backbone().adapter_parameters()
+
     def hidden(self, input_ids: Tensor, **kwargs: Any) -> Tensor:
         """[B, L] token ids, padded on the right -> [B, L, H], with gradients to the adapter."""
         backbone = self._backbone()
         # checkpointing and adapter dropout work in training mode only, and make sense with gradients only
-        with backbone.mode(training=torch.is_grad_enabled()):
+        with backbone.mode(training=torch.is_grad_enabled()), backbone.precision():
             return backbone.language_model.hidden(input_ids, **kwargs)
 
     def token_log_probs(self, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -199,7 +217,7 @@ class PolicyView:
         """
         backbone = self._backbone()
         mask = no_mask(input_ids.device)
-        with backbone.mode(training=torch.is_grad_enabled()):
+        with backbone.mode(training=torch.is_grad_enabled()), backbone.precision():
             return backbone.language_model.hidden(
                 input_ids.unsqueeze(0), position_ids=position_ids.unsqueeze(0), attention_mask=mask, group_layout=layout
             )[0]
@@ -214,7 +232,7 @@ class PolicyView:
         backbone = self._backbone()
         # a cache that grows by a token a step would be compiled again and again
         stance = torch.compiler.set_stance("force_eager") if backbone.compiled else nullcontext()
-        with backbone.mode(training=False), torch.no_grad(), stance:
+        with backbone.mode(training=False), backbone.precision(), torch.no_grad(), stance:
             yield backbone.language_model.model
 
 

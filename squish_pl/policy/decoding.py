@@ -19,6 +19,8 @@ from transformers import DynamicCache, PreTrainedModel
 from squish_pl.policy.group_attention import flash_attention, merge, no_mask
 from squish_pl.types import Prompt
 
+_FIRST_ROOM = 64  #: tokens a row's buffers begin with
+
 
 class Decoder(abc.ABC):
     """Rows of one decoding run.
@@ -89,7 +91,7 @@ class PaddedDecoder(Decoder):
 
 
 class GroupedDecoder(Decoder):
-    """A prompt's keys and values once for its group, and a preallocated buffer for what each row writes.
+    """A prompt's keys and values once for its group, and buffers for what each row writes, allocated ahead.
 
     A step's attention is two calls, one of a group's rows on their prompt and one of each row on its own tokens,
     merged by their log-sum-exps (see `group_attention`). Needs a model whose attention goes through the group
@@ -134,10 +136,8 @@ class GroupedDecoder(Decoder):
         if self._length == 0:  # a prompt
             self._prompts[-1][layer] = (k, v)
             return flash_attention(q, k, v, True, scale)[0]
-        if layer not in self._own:
-            shape = (k.shape[0], k.shape[1], self.max_new_tokens, k.shape[3])
-            self._own[layer] = (k.new_empty(shape), v.new_empty(shape))
-        own_k, own_v = self._own[layer]
+        before_k, before_v = self._own.get(layer, (None, None))
+        own_k, own_v = self._own[layer] = self._with_room(before_k, k), self._with_room(before_v, v)
         own_k[:, :, self._length - 1 : self._length] = k
         own_v[:, :, self._length - 1 : self._length] = v
         own = flash_attention(q, own_k[:, :, : self._length], own_v[:, :, : self._length], False, scale)
@@ -150,3 +150,14 @@ class GroupedDecoder(Decoder):
         out = torch.cat([out for out, _ in on_prompts], dim=2).transpose(0, 2)
         lse = torch.cat([lse for _, lse in on_prompts], dim=2).transpose(0, 2)
         return merge((out, lse), own)[0]
+
+    def _with_room(self, buffer: Tensor | None, new: Tensor) -> Tensor:
+        """A buffer [R, H, at least the tokens written so far, D]; it doubles, since most rows end early."""
+        if buffer is not None and buffer.shape[2] >= self._length:
+            return buffer
+        written = self._length - 1
+        rows, heads, _, size = new.shape
+        larger = new.new_empty(rows, heads, min(self.max_new_tokens, max(_FIRST_ROOM, 2 * written)), size)
+        if buffer is not None:
+            larger[:, :, :written] = buffer[:, :, :written]
+        return larger

@@ -1,17 +1,18 @@
-"""Whether a group shares its prompt's pass: decided once, by a trial on the model and device at hand."""
+"""Whether a group shares its prompt's pass, and whether layers are compiled: decided by trials on model and device."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Literal, Union
 
 import torch
 from torch import Tensor
 
 from squish_pl.errors import ModelError
 from squish_pl.policy import grouped, padded
-from squish_pl.policy.backbone import PolicyView
+from squish_pl.policy.backbone import Backbone, PolicyView
 from squish_pl.policy.decoding import Decoder, GroupedDecoder, PaddedDecoder
 from squish_pl.score.budget import Budget
 from squish_pl.types import Document, Experience, Prompt
@@ -19,6 +20,7 @@ from squish_pl.types import Document, Experience, Prompt
 log = logging.getLogger(__name__)
 
 Grouping = Literal["auto", "grouped", "padded"]
+Compiling = Union[bool, Literal["auto"]]
 
 
 def choose_way(policy: PolicyView, wanted: Grouping) -> None:
@@ -67,29 +69,81 @@ def grouping_problem(policy: PolicyView) -> str | None:
         return "its attention has a sliding window"
     if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or []):
         return "some of its layers have no full attention"
+    with torch.compiler.set_stance("force_eager"):  # the trial's shapes are not worth compiling
+        return _problem_in_trial(
+            policy,
+            lambda: _difference(_trial_pass(policy, padded), _trial_pass(policy, grouped)),
+            lambda: (_decoding_difference(policy), 0.0),
+        )
+
+
+def choose_compiling(backbone: Backbone, wanted: Compiling) -> None:
+    """Compiles the decoder's layers, one by one, where that is wanted and works.
+
+    Args:
+        backbone: On the device where it will run, its way chosen.
+        wanted: "auto": on a GPU, with one log line where it does not work there; on a CPU it takes half a minute for
+            little.
+
+    Raises:
+        ModelError: Wanted, and it does not work.
+    """
+    if backbone.compiled or wanted is False or (wanted == "auto" and backbone.device.type != "cuda"):
+        return
+    policy = backbone.policy
+    way = grouped if policy.grouped else padded
+
+    def difference() -> tuple[float, float]:
+        expected = _trial_pass(policy, way)
+        backbone.compile_layers()
+        return _difference(expected, _trial_pass(policy, way))
+
+    problem = _problem_in_trial(policy, difference)
+    if problem is None:
+        return
+    backbone.compile_layers(False)
+    if wanted is True:
+        raise ModelError(f"model.compile is true, but compiled layers do not work here: {problem}; use auto or false")
+    log.warning("layers are not compiled: %s", problem)
+
+
+def _problem_in_trial(policy: PolicyView, *trials: Callable[[], tuple[float, float]]) -> str | None:
+    """What the trials' (difference in nats, relative difference of gradients) say; None if all is well."""
     try:
-        with torch.compiler.set_stance("force_eager"):  # the trial's shapes are not worth compiling
-            difference = max(_pass_difference(policy), _decoding_difference(policy))
+        with torch.inference_mode(False):  # validation may come first
+            results = [trial() for trial in trials]
     except Exception as error:
         return f"a trial failed ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
-    # in half precision the two ways round differently, by some hundredths of a nat; a wrong one is off by whole nats
-    tolerance = 0.3 if policy.dtype in (torch.bfloat16, torch.float16) else 1e-3
-    return None if difference < tolerance else f"a trial differed by {difference:.1e} nats a token"
+    nats, gradient = (max(figures) for figures in zip(*results, strict=True))
+    # in half precision two ways round differently, by some hundredths of a nat; a wrong one is off by whole nats
+    half = policy.dtype in (torch.bfloat16, torch.float16)
+    if nats >= (0.3 if half else 1e-3):
+        return f"a trial differed by {nats:.1e} nats a token"
+    if gradient >= (0.3 if half else 1e-2):
+        return f"a trial's gradient differed by {gradient:.0%}"
+    return None
 
 
 def _made_up_tokens(policy: PolicyView, count: int) -> Tensor:
     return (torch.arange(1, count + 1) * 7919) % policy.config.vocab_size
 
 
-@torch.no_grad()
-def _pass_difference(policy: PolicyView) -> float:
-    """Mean difference of log-probs between the two ways on a small made-up group, nats."""
+def _trial_pass(policy: PolicyView, way: ModuleType) -> tuple[Tensor, Tensor]:
+    """(log-probs, gradient of the adapter) of a small made-up group."""
     ids = _made_up_tokens(policy, 39)
     prompt, completions = ids[:24], (ids[24:29], ids[29:30], ids[30:39])
     rows = [Experience(prompt, completion, torch.zeros(len(completion)), 0.0, 0.0) for completion in completions]
-    expected, _ = padded.completion_log_probs(policy, rows)
-    actual, _ = grouped.completion_log_probs(policy, rows)
-    return float((actual - expected).abs().mean())
+    with torch.enable_grad():
+        log_probs, _ = way.completion_log_probs(policy, rows)
+        gradients = torch.autograd.grad(log_probs.sum(), policy.parameters(), allow_unused=True)
+    return log_probs.detach(), torch.cat([g.flatten() for g in gradients if g is not None])
+
+
+def _difference(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[float, float]:
+    """(mean difference of log-probs in nats, difference of gradients by the first's norm)."""
+    (log_probs, gradient), (log_probs_2, gradient_2) = one, other
+    relative = (gradient - gradient_2).norm() / gradient.norm().clamp_min(torch.finfo(gradient.dtype).tiny)
+    return float((log_probs - log_probs_2).abs().mean()), float(relative)
 
 
 def _decoding_difference(policy: PolicyView) -> float:

@@ -10,7 +10,7 @@ from tiny import ARCHITECTURES, make_byte_tokenizer, make_tiny_model
 from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM
 
 from squish_pl.errors import ModelError
-from squish_pl.policy import Backbone, LoraSettings, choose_way, grouped, padded
+from squish_pl.policy import Backbone, LoraSettings, choose_compiling, choose_way, grouped, padded
 from squish_pl.policy.group_attention import ATTENTION, GroupLayout, group_attention
 from squish_pl.policy.way import grouping_problem
 from squish_pl.types import Experience
@@ -176,6 +176,38 @@ def test_plain_models_run_the_grouped_way_and_a_broken_one_is_found_out(monkeypa
     assert "differed" in grouping_problem(backbone.policy)
 
 
+def test_a_wrong_gradient_is_found_out_in_the_trial(monkeypatch):
+    backbone = make_backbone(dtype=torch.float32)
+    right = grouped.completion_log_probs
+
+    def wrong(policy, rows):
+        log_probs, entropies = right(policy, rows)
+        return log_probs.detach() + 1.1 * (log_probs - log_probs.detach()), entropies
+
+    assert grouping_problem(backbone.policy) is None
+    monkeypatch.setattr(grouped, "completion_log_probs", wrong)
+    assert grouping_problem(backbone.policy) == "a trial's gradient differed by 10%"
+
+
+def test_layers_that_do_not_compile_run_as_they_are(monkeypatch, caplog):
+    backbone = make_backbone(dtype=torch.float32)
+    choose_way(backbone.policy, "grouped")
+    choose_compiling(backbone, "auto")
+    assert not backbone.compiled  # on a CPU
+
+    def broken(self, *args, **kwargs):
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", broken)
+    with pytest.raises(ModelError, match=r"model\.compile is true.*no compiler here"):
+        choose_compiling(backbone, True)
+    monkeypatch.setattr(type(backbone), "device", torch.device("cuda"))
+    with caplog.at_level(logging.WARNING):
+        choose_compiling(backbone, "auto")
+    assert "layers are not compiled: a trial failed" in caplog.text
+    assert not backbone.compiled
+
+
 @pytest.mark.slow
 def test_compiled_layers_take_changing_lengths():
     backbone = make_backbone(dtype=torch.float32)
@@ -187,6 +219,7 @@ def test_compiled_layers_take_changing_lengths():
     for seed in range(50):
         lengths = torch.randint(2, 15, (4,), generator=torch.Generator().manual_seed(seed)).tolist()
         groups = [(10 + seed, lengths), *[(5 + seed, [3, 1])] * (seed % 3)]
+        backbone.checkpoint_layers(seed % 2)
         grouped.completion_log_probs(backbone.policy, make_rows(groups, seed))
     graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     assert graphs <= 8, graphs

@@ -6,7 +6,16 @@ from tiny import make_byte_tokenizer, make_tiny_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from squish_pl.policy import Backbone, LoraSettings, PromptTemplate, SamplingSettings, choose_way, rollout, sample
+from squish_pl.policy import (
+    Backbone,
+    LoraSettings,
+    PromptTemplate,
+    SamplingSettings,
+    choose_way,
+    decoding,
+    rollout,
+    sample,
+)
 from squish_pl.policy.padded import completion_log_probs
 from squish_pl.score import Budget
 from squish_pl.tokens import encode
@@ -23,6 +32,11 @@ def make_backbone(architecture="qwen3", dtype=torch.float64, way="grouped"):
         torch.nn.init.normal_(parameter, std=0.1)
     choose_way(backbone.policy, way)
     return backbone
+
+
+@pytest.fixture(autouse=True)
+def little_room(monkeypatch):
+    monkeypatch.setattr(decoding, "_FIRST_ROOM", 4)  # so that buffers have to grow
 
 
 def make_prompts(tokenizer, budget="1000 chars"):
