@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from squish_pl.language_model import load_model, load_tokenizer, pick_dtype
 from squish_pl.policy import Backbone, LoraSettings, choose_way
@@ -35,18 +36,40 @@ def make_backbone(base: str, gguf_file: str | None, dtype: str, device: str, che
         )
         with torch.device(device):
             model = Qwen3ForCausalLM(config).to(pick_dtype(dtype, device)).eval()
-        tokenizer: Any = None
+        tokenizer: Any = make_byte_tokenizer()
     else:
         model = load_model(base, pick_dtype(dtype, device), gguf_file).to(device)
         tokenizer = load_tokenizer(base, gguf_file)
     backbone = Backbone(model, tokenizer, LoraSettings())
     backbone.checkpoint_layers(checkpointed)
+    if device == "meta":
+        return _on_meta(backbone)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in backbone.adapter_parameters():
             parameter.add_((torch.randn(parameter.shape, generator=generator) * 0.01).to(parameter))
     choose_way(backbone.policy, "grouped")
     return backbone
+
+
+def _on_meta(backbone: Backbone) -> Backbone:
+    """A backbone whose passes can be counted without being computed, the grouped way."""
+    backbone.to("meta")
+    for parameter in backbone.adapter_parameters():
+        # what autocast does to the adapter on a real device; "meta" has none
+        parameter.data = parameter.data.to(backbone.policy.dtype)
+    backbone.policy.use_group_attention()
+    backbone.policy.grouped = True
+    return backbone
+
+
+def make_byte_tokenizer() -> PreTrainedTokenizerFast:
+    """256 bytes, one token each, for models without a tokenizer."""
+    signs = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={sign: i for i, sign in enumerate(signs)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
 
 
 def make_group(vocabulary: int, prompt: int, group: int, completion: int) -> list[Experience]:

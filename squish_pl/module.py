@@ -116,7 +116,7 @@ class SquishModule(LightningModule):
         advantage: Normalisation = "mean",
         clip: ClipSettings = ClipSettings(),
         policy_passes: int = 1,
-        micro_batch_tokens: int = 16_384,
+        micro_batch_tokens: int = 32_768,
         grouping: Grouping = "auto",
         old_log_probs: OldLogProbs = "sampling",
         optimizer: OptimizerSettings = OptimizerSettings(),

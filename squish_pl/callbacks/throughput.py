@@ -6,8 +6,10 @@ import resource
 import sys
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, Trainer
 
+from squish_pl.memory.device import used_bytes
 from squish_pl.module import SquishModule
 from squish_pl.phases import PHASES, PhaseClock
 
@@ -28,6 +30,9 @@ class Throughput(Callback):
             if phase in clock.peak_bytes:
                 figures[f"memory/{phase}_peak_gb"] = clock.peak_bytes[phase] / 1e9
         figures["memory/process_peak_gb"] = peak_resident_bytes() / 1e9
+        figures["memory/process_gb"] = used_bytes(torch.device("cpu")) / 1e9
+        if pl_module.device.type == "cuda":
+            figures["memory/allocated_gb"] = used_bytes(pl_module.device) / 1e9
         pl_module.log_dict(figures, batch_size=1)
 
 

@@ -75,8 +75,8 @@ class Costs:
 
     @property
     def gradients(self) -> int:
-        """The adapter's gradients."""
-        return sum(p.numel() * p.element_size() for p in self._backbone.adapter_parameters())
+        """The adapter's gradients, in float32 at least, like the adapter itself."""
+        return sum(p.numel() * max(4, p.element_size()) for p in self._backbone.adapter_parameters())
 
     @property
     def optimizer_state(self) -> int:
@@ -86,7 +86,8 @@ class Costs:
     @property
     def weights(self) -> int:
         """All weights, each once."""
-        return sum(p.numel() * p.element_size() for p in self._backbone.model.parameters())
+        frozen = (p for p in self._backbone.model.parameters() if not p.requires_grad)
+        return self.gradients + sum(p.numel() * p.element_size() for p in frozen)
 
     @cached_property
     def cache_bytes(self) -> int:

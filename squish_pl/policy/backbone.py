@@ -305,6 +305,8 @@ def fingerprint(model: PreTrainedModel) -> str:
     digest = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters(), key=lambda item: item[0]):
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
+        if parameter.is_meta:  # no values, only shapes
+            continue
         head = parameter.detach().flatten()[:64].to("cpu", torch.bfloat16)
         digest.update(head.view(torch.int16).numpy().tobytes())
     return digest.hexdigest()[:16]
