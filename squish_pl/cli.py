@@ -16,6 +16,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from tqdm import tqdm
 
 from squish_pl.callbacks import (
     AdapterCheckpoint,
@@ -194,10 +195,17 @@ def _fail(message: str) -> int:
     return 2
 
 
+class _BesideProgress(logging.Handler):
+    """Writes log lines to standard error without breaking a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
 def _show_log() -> None:
     """Lets the project's own log lines be seen, the plain ones too."""
     logger = logging.getLogger("squish_pl")
-    logger.handlers = [logging.StreamHandler()]  # anew: standard error may be another by now
+    logger.handlers = [_BesideProgress()]
     logger.setLevel(logging.INFO)
 
 

@@ -97,7 +97,7 @@ def test_every_scalar_is_documented_and_every_documented_one_is_there(finished_r
         for name in re.findall(r"`([a-z_]+/[^`]+)`", line.split("|")[1])
         for key in expand(name)
     }
-    on_gpu = {f"memory/{phase}_peak_gb" for phase in ("rollout", "scoring", "policy")}
+    on_gpu = {f"memory/{name}_gb" for name in ("rollout_peak", "scoring_peak", "policy_peak", "allocated")}
     assert documented - logged == on_gpu
     assert logged - documented == set()
     assert [point.step for point in events.Scalars("val/squish")] == [0, 2, 4, 6]

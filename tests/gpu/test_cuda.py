@@ -1,0 +1,161 @@
+"""What only a CUDA device can show: its kernels, its memory, its compiler."""
+
+import logging
+
+import pytest
+import torch
+from tiny import make_byte_tokenizer
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from squish_pl import SquishModule
+from squish_pl.memory import Limit, within
+from squish_pl.memory.costs import Costs
+from squish_pl.policy import (
+    Backbone,
+    LoraSettings,
+    PromptTemplate,
+    SamplingSettings,
+    choose_compiling,
+    choose_way,
+    completion_log_probs,
+    grouped,
+    padded,
+    sample,
+)
+from squish_pl.policy.way import grouping_problem
+from squish_pl.score import Budget
+from squish_pl.types import Document, Experience
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+
+TEMPLATE = PromptTemplate(instruction="{document}\n{limit}\n", close_tag="H")
+
+
+def make_backbone(dtype, layers=4, hidden=256, shaken=0.05):
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=1024,
+        hidden_size=hidden,
+        intermediate_size=3 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=64,
+        tie_word_embeddings=True,
+        initializer_range=0.05,
+    )
+    model = Qwen3ForCausalLM(config).to("cuda", dtype).eval()
+    backbone = Backbone(model, make_byte_tokenizer(), LoraSettings(r=8)).to("cuda")
+    with torch.no_grad():
+        for parameter in backbone.adapter_parameters():
+            parameter.add_(torch.randn_like(parameter) * shaken)
+    return backbone
+
+
+def make_rows(groups):
+    rows = []
+    for p, lengths in groups:
+        prompt = torch.randint(0, 1024, (p,))
+        rows += [Experience(prompt, torch.randint(0, 1024, (n,)), torch.zeros(n), 0.0, 0.0) for n in lengths]
+    return rows
+
+
+def one_pass(backbone, way, rows):
+    backbone.zero_grad()
+    log_probs, entropies = way.completion_log_probs(backbone.policy, rows)
+    log_probs.sum().backward()
+    return log_probs.detach(), entropies, torch.cat([p.grad.flatten() for p in backbone.adapter_parameters()])
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.05), (torch.float16, 0.02)])
+def test_the_grouped_way_is_as_near_to_float32_as_the_padded_way(dtype, tolerance):
+    rows = make_rows([(700, [64, 1, 130, 7]), (33, [5, 2]), (1, [3, 3])])
+    exact = one_pass(make_backbone(torch.float32), padded, rows)
+    backbone = make_backbone(dtype)
+    choose_way(backbone.policy, "grouped")
+    ours, theirs = (one_pass(backbone, way, rows) for way in (grouped, padded))
+    for mine, other, expected in zip(ours, theirs, exact, strict=True):
+        distance = (mine - expected).norm() / expected.norm()
+        assert distance < tolerance
+        assert distance < 1.5 * (other - expected).norm() / expected.norm() + 1e-4
+
+
+def test_the_trial_finds_the_kernels_right():
+    backbone = make_backbone(torch.bfloat16)
+    backbone.policy.use_group_attention()
+    assert grouping_problem(backbone.policy) is None
+
+
+def test_greedy_rollouts_equal_generate():
+    backbone = make_backbone(torch.bfloat16, shaken=0.0)
+    choose_way(backbone.policy, "grouped")
+    prompt = TEMPLATE.build(Document("A short one."), Budget.parse("1000 chars"), backbone.tokenizer)
+    settings = SamplingSettings(0.0, max_new_tokens=16)
+    (group,) = sample(backbone.policy, backbone.tokenizer, TEMPLATE, [prompt], 1, settings, [0])
+    ids = torch.tensor([prompt.token_ids], device="cuda")
+    with backbone.policy.generating() as model:
+        expected = model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False, pad_token_id=0
+        )[0, ids.shape[1] :]
+    # bfloat16 may break a tie otherwise: the first tokens have to agree
+    mine = group.token_ids[0][group.mask[0]].tolist()
+    assert mine[:4] == expected.tolist()[:4]
+
+
+def test_a_pass_takes_what_was_foretold():
+    backbone = make_backbone(torch.bfloat16, hidden=1024)
+    choose_way(backbone.policy, "grouped")
+    costs, rows = Costs(backbone), make_rows([(1000, [500] * 6)])
+    for layers in (0, 2, 4):
+        backbone.checkpoint_layers(layers)
+        one_pass(backbone, grouped, rows)
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        one_pass(backbone, grouped, rows)
+        used = torch.cuda.max_memory_allocated() - before
+        assert 0.75 * used <= costs.learning(1000 + 6 * 499, layers) < 1.5 * used
+
+
+def test_a_real_out_of_memory_error_is_halved(caplog):
+    limit = Limit("policy pass", "tokens", 1 << 40)
+
+    def work():
+        limit.take(limit.value)
+        return torch.empty(limit.value, device="cuda").numel()
+
+    with caplog.at_level(logging.WARNING):
+        got = within(limit, torch.device("cuda"), work, 1, "")
+    assert got == limit.value < 1 << 40
+    assert "out of memory in a policy pass" in caplog.text
+
+
+def test_compiled_layers_work_here():
+    backbone = make_backbone(torch.bfloat16, layers=2)
+    choose_way(backbone.policy, "grouped")
+    rows = make_rows([(100, [20, 5])])
+    expected, _ = completion_log_probs(backbone.policy, rows)
+    choose_compiling(backbone, "auto")
+    assert backbone.compiled
+    got, _ = completion_log_probs(backbone.policy, rows)
+    assert (got - expected).abs().mean() < 0.05
+
+
+def test_rounds_run_and_leave_nothing_behind():
+    module = SquishModule(
+        budgets=["60%"], group_size=4, prompt=TEMPLATE, sampling=SamplingSettings(max_new_tokens=24), compile=False
+    )
+    module.set_backbone(make_backbone(torch.bfloat16))
+    module.to("cuda")
+    allocated = []
+    for _ in range(4):
+        groups = module.rollout(module.training_prompts([Document("Snow fell on the pass all night. " * 9)]))
+        rows = [
+            Experience(torch.tensor(g.prompt.token_ids), t[m], p[m], a, 0.1)
+            for g in groups
+            for t, m, p, a in zip(g.token_ids, g.mask, g.log_probs, (0.5, -0.5, 0.2, -0.2), strict=True)
+        ]
+        module.accumulate(rows, first=True)
+        torch.cuda.synchronize()
+        allocated.append(torch.cuda.memory_allocated())
+    assert max(allocated[1:]) - min(allocated[1:]) < 1 << 20
