@@ -5,7 +5,7 @@ The shift by one between a token and the position that predicts it lives in `pre
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 SLICE_TOKENS = 1024  #: rows of logits that are held at a time
+_CPU_COLUMNS, _GPU_COLUMNS = 1024, 16_384  # logits of a tile: on a CPU they stay in its cache
 
 Head = Callable[[Tensor], Tensor]  #: [N, H] hidden states -> [N, V] logits
 
@@ -41,8 +42,12 @@ def log_probs_of_logits(logits: Tensor, targets: Tensor, temperature: float = 1.
     return _chosen_and_entropy(_log_softmax(logits, temperature), targets)
 
 
+def _wide(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
 def _log_softmax(logits: Tensor, temperature: float) -> Tensor:
-    logits = logits if logits.dtype == torch.float64 else logits.float()
+    logits = _wide(logits)
     return torch.log_softmax(logits / temperature if temperature != 1.0 else logits, dim=-1)
 
 
@@ -127,3 +132,44 @@ def token_log_probs(
         return empty, empty
     chosen, entropies = zip(*pieces, strict=True)
     return torch.cat(chosen), torch.cat(entropies)
+
+
+@torch.inference_mode()
+def chosen_log_probs(
+    hidden: Tensor, head: Head, targets: Tensor, slice_tokens: int = SLICE_TOKENS, weight: Tensor | None = None
+) -> Tensor:
+    """Log-probs alone, without entropies and gradients: what scoring needs, at little more than the head's own cost.
+
+    With a plain linear head its weights are taken in tiles of the vocabulary too, so that no row of logits is ever
+    held whole.
+
+    Args:
+        hidden: [N, H] hidden states at the positions that predict the targets.
+        head: The output head.
+        targets: [N] int64.
+        slice_tokens: Tokens a slice.
+        weight: [V, H] of a linear head without bias, if that is what `head` is.
+
+    Returns:
+        [N] ln p(target), nats, in float32 (float64 stays float64).
+    """
+    columns = _CPU_COLUMNS if hidden.device.type == "cpu" else _GPU_COLUMNS
+    log_probs = [_wide(hidden.new_zeros(0))]
+    for h, t in zip(hidden.split(slice_tokens), targets.split(slice_tokens), strict=True):
+        tiles = (head(h),) if weight is None else (h @ w.T for w in weight.split(columns))
+        log_probs.append(_chosen_of_tiles(tiles, t))
+    return torch.cat(log_probs)
+
+
+def _chosen_of_tiles(tiles: Iterable[Tensor], targets: Tensor) -> Tensor:
+    """[N] ln p(target) from tiles of logits, [N, v] each, that stand side by side."""
+    sums, chosen, first = [], torch.zeros((), device=targets.device), 0
+    for tile in tiles:
+        logits = _wide(tile)
+        sums.append(logits.logsumexp(dim=-1))
+        column = targets - first
+        here = logits.gather(-1, column.clamp(0, logits.shape[-1] - 1).unsqueeze(-1)).squeeze(-1)
+        # no indexing by a mask: on a GPU that would wait for the mask
+        chosen = torch.where((column >= 0) & (column < logits.shape[-1]), here, chosen)
+        first += logits.shape[-1]
+    return chosen - torch.stack(sums).logsumexp(dim=0)

@@ -16,6 +16,7 @@ import torch
 from squish_pl.memory.costs import Costs
 from squish_pl.memory.device import device_name, free_bytes, total_bytes, used_bytes
 from squish_pl.memory.halving import Limit
+from squish_pl.score.scorer import CPU_BATCH_TOKENS
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,8 @@ class MemoryPlan:
             self._learning_settled = before["learning_settled"]
         else:
             self.available = self._free()
-            self.scoring.value = self._most(self.scoring.value, self.costs.scoring)
+            most = min(self.scoring.value, CPU_BATCH_TOKENS) if self.device.type == "cpu" else self.scoring.value
+            self.scoring.value = self._most(most, self.costs.scoring)
         log.info(
             "memory plan: %.1f GB to work in beside %.1f GB of weights on %s; %s tokens a scoring pass, "
             "at most %s rows decoded together",

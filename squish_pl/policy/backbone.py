@@ -262,6 +262,10 @@ class ReferenceView(ReferenceModel):
         with adapter_off(backbone.model):
             return backbone.language_model.head(hidden)
 
+    @property
+    def head_weight(self) -> Tensor | None:
+        return self._backbone().language_model.frozen_head_weight
+
 
 def _checkpointable(model: PreTrainedModel) -> list[nn.Module]:
     """The layers whose checkpointing transformers can switch, made ready and switched off; none in some models."""

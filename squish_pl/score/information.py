@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from squish_pl.errors import DataError
-from squish_pl.log_probs import predicting_slice, token_log_probs
+from squish_pl.log_probs import chosen_log_probs, predicting_slice
 from squish_pl.score.reference import ReferenceModel
+
+MAX_PADDING = 0.05  #: share of a batch's tokens that is padding stays below it
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,32 +50,44 @@ def token_information(reference: ReferenceModel, rows: Sequence[Row], batch_toke
     Raises:
         DataError: A row is longer than the reference's context.
     """
-    longest = max((len(row) for row in rows), default=0)
+    if not rows:
+        return []
+    longest = max(len(row) for row in rows)
     if longest > reference.context_length:
         raise DataError(
             f"a document with its summary takes {longest} tokens, but the reference reads at most "
             f"{reference.context_length}: cut documents to fewer tokens (data.max_tokens)"
         )
-    results: list[Tensor | None] = [None] * len(rows)
-    for batch in batches_by_length([len(row) for row in rows], batch_tokens):
-        for index, information in zip(batch, _forward(reference, [rows[i] for i in batch]), strict=True):
-            results[index] = information
-    return [result for result in results if result is not None]
+    batches = list(batches_by_length([len(row) for row in rows], batch_tokens))
+    measured = [_forward(reference, [rows[i] for i in batch]) for batch in batches]
+    order = [index for batch in batches for index in batch]
+    # moved to the CPU once: on a GPU each move waits for all work before it
+    pieces = torch.cat(measured).cpu().split([len(rows[i].targets) for i in order])
+    results = dict(zip(order, pieces, strict=True))
+    return [-results[i] for i in range(len(rows))]
 
 
 def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length, longest first, each of at most `batch_tokens` padded tokens."""
+    """Indices in batches of similar length, longest first.
+
+    A batch holds at most `batch_tokens` padded tokens, of which less than `MAX_PADDING` are padding; a length that
+    would break either rule starts a new one.
+    """
     batch: list[int] = []
+    tokens = 0
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > batch_tokens:
+        padded = (len(batch) + 1) * lengths[batch[0] if batch else index]
+        if batch and (padded > batch_tokens or padded - tokens - lengths[index] >= MAX_PADDING * padded):
             yield batch
-            batch = []
+            batch, tokens = [], 0
         batch.append(index)
+        tokens += lengths[index]
     if batch:
         yield batch
 
 
-def _forward(reference: ReferenceModel, rows: list[Row]) -> list[Tensor]:
+def _forward(reference: ReferenceModel, rows: list[Row]) -> Tensor:
+    """Log-probs of all rows' targets in one row, on the reference's device."""
     width = max(len(row) for row in rows)
     # the start token as filler: any id of the vocabulary does, since nothing looks at it
     input_ids = torch.full((len(rows), width), rows[0].prefix[0], dtype=torch.long)
@@ -82,5 +96,4 @@ def _forward(reference: ReferenceModel, rows: list[Row]) -> list[Tensor]:
     hidden = reference.hidden(input_ids.to(reference.device))
     wanted = [hidden[i, predicting_slice(len(row.prefix), len(row.targets))] for i, row in enumerate(rows)]
     targets = torch.tensor([t for row in rows for t in row.targets], device=hidden.device)
-    log_probs, _ = token_log_probs(torch.cat(wanted), reference.head, targets)
-    return [-piece for piece in log_probs.cpu().split([len(row.targets) for row in rows])]
+    return chosen_log_probs(torch.cat(wanted), reference.head, targets, weight=reference.head_weight)

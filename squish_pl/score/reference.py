@@ -39,6 +39,11 @@ class ReferenceModel(abc.ABC):
     def head(self, hidden: Tensor) -> Tensor:
         """[N, H] hidden states -> [N, V] logits."""
 
+    @property
+    def head_weight(self) -> Tensor | None:
+        """[V, H] of the head, where it is a plain linear map without bias or adapter; else None."""
+        return None
+
 
 class FrozenModel(ReferenceModel):
     """A plain pretrained model as reference.
@@ -70,6 +75,10 @@ class FrozenModel(ReferenceModel):
     @torch.inference_mode()
     def head(self, hidden: Tensor) -> Tensor:
         return self._lm.head(hidden)
+
+    @property
+    def head_weight(self) -> Tensor | None:
+        return self._lm.frozen_head_weight
 
 
 def _refuse_adapter(model: PreTrainedModel) -> None:

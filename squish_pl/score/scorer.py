@@ -29,6 +29,8 @@ from squish_pl.score.template import ScoreTemplate
 from squish_pl.tokens import encode, start_token_id
 from squish_pl.types import Document, Scores
 
+CPU_BATCH_TOKENS = 1024  #: on a CPU, activations of more tokens only leave the cache: a fifth slower at 8192
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
@@ -47,7 +49,7 @@ class SquishScorer:
         tokenizer: The reference's tokenizer.
         template: How summary and document are framed.
         novel_ngram: Token n-grams of this length count as copied, for SQUISH-novel.
-        batch_tokens: Most tokens in one forward pass, padding included.
+        batch_tokens: Most tokens in one forward pass, padding included; on a CPU at most `CPU_BATCH_TOKENS`.
         cache_tokens: Documents alone are remembered up to this many tokens in all (some 40 bytes each), oldest use
             first out.
 
@@ -226,8 +228,10 @@ class SquishScorer:
         longest, total = max(map(len, rows), default=1), sum(map(len, rows))
 
         def work() -> list[Tensor]:
-            self.limit.take(max(longest, min(total, self.limit.value)))
-            return token_information(self.reference, rows, self.limit.value)
+            on_cpu = self.reference.device.type == "cpu"
+            most = min(self.limit.value, CPU_BATCH_TOKENS) if on_cpu else self.limit.value
+            self.limit.take(max(longest, min(total, most)))
+            return token_information(self.reference, rows, most)
 
         return within(self.limit, self.reference.device, work, longest, "cut documents shorter (data.max_tokens)")
 

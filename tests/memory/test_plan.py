@@ -113,7 +113,7 @@ def test_the_plan_takes_what_fits(monkeypatch):
     assert plan.available == 20_000  # gradients and optimiser state put aside
     assert plan.whole == 200  # ten layers kept: 100 bytes a token
     assert plan.learning.value == 2000  # all checkpointed: 10 bytes a token
-    assert plan.scoring.value == 10_000
+    assert plan.scoring.value == 1024  # more is slower on a CPU
     assert [plan.checkpointed(n) for n in (200, 201, 400, 2000, 9999)] == [0, 1, 6, 10, 10]
     # groups of 8 rows of 100 tokens behind 700 at most: 1,500 bytes a group
     assert plan.rows([700, 5, 5], 8, 100) == 24
@@ -172,7 +172,7 @@ def test_the_plan_is_told_in_words(monkeypatch, caplog):
     with caplog.at_level(logging.INFO):
         make_plan(monkeypatch, free=20_300)
     assert "200 tokens a policy pass, up to 2,000 for a large group" in caplog.text
-    assert "10,000 tokens a scoring pass, at most 64 rows" in caplog.text
+    assert "1,024 tokens a scoring pass, at most 64 rows" in caplog.text
 
 
 def test_free_memory_of_this_machine():

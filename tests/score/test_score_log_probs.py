@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from squish_pl.log_probs import log_probs_of_logits, predicting_slice, token_log_probs
+from squish_pl import log_probs
+from squish_pl.log_probs import chosen_log_probs, log_probs_of_logits, predicting_slice, token_log_probs
 
 N, H, V = 23, 8, 50
 
@@ -107,3 +108,79 @@ def test_predicting_slice() -> None:
     assert list(range(10))[predicting_slice(4, 0)] == []
     with pytest.raises(ValueError, match="at least one token"):
         predicting_slice(0, 3)
+
+
+def one_by_one(logits: Tensor, targets: Tensor) -> Tensor:
+    """z_t - ln sum exp z in float64, one row at a time."""
+    values = []
+    for z, t in zip(logits.double().tolist(), targets.tolist(), strict=True):
+        top = max(z)
+        values.append(z[t] - top - math.log(math.fsum(math.exp(x - top) for x in z)))
+    return torch.tensor(values, dtype=torch.float64)
+
+
+class TestChosenLogProbs:
+    @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+    @pytest.mark.parametrize("columns", [1, 7, 25, V, 1000])
+    @pytest.mark.parametrize("slice_tokens", [1, 3, N, 1000])
+    def test_values(
+        self, slice_tokens: int, columns: int, dtype: torch.dtype, rtol: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(log_probs, "_CPU_COLUMNS", columns)
+        hidden, head, targets = make_inputs(dtype)
+        head.bias.data.zero_()
+        targets[:2] = torch.tensor([0, V - 1])
+        expected = one_by_one((hidden.double() @ head.weight.double().T).detach(), targets)
+        usual, _ = token_log_probs(hidden, head, targets)
+        for weight in (None, head.weight):
+            chosen = chosen_log_probs(hidden, head, targets, slice_tokens, weight)
+            assert chosen.dtype == dtype
+            assert not chosen.requires_grad
+            torch.testing.assert_close(chosen.double(), expected, rtol=rtol, atol=rtol)
+            torch.testing.assert_close(chosen, usual.detach(), rtol=rtol, atol=rtol)
+
+    def test_hidden_states_that_are_logits_are_left_as_they_are(self) -> None:
+        logits = 5 * torch.randn(N, V, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        before, targets = logits.clone(), torch.arange(N)
+        chosen = chosen_log_probs(logits, lambda h: h, targets, slice_tokens=4)
+        torch.testing.assert_close(chosen, one_by_one(before, targets), rtol=1e-12, atol=1e-12)
+        assert torch.equal(logits, before)
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_half_precision_logits_are_summed_in_float32(self, dtype: torch.dtype) -> None:
+        hidden, head, targets = make_inputs(dtype)
+        head.bias.data.zero_()
+        expected = one_by_one(head(hidden).detach(), targets)
+        for weight in (None, head.weight):
+            chosen = chosen_log_probs(hidden, head, targets, weight=weight)
+            assert chosen.dtype == torch.float32
+            torch.testing.assert_close(chosen.double(), expected, rtol=1e-6, atol=1e-6)
+
+    def test_far_apart_and_masked_logits(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Neither overflow nor NaN, not even in a tile in which all is masked."""
+        monkeypatch.setattr(log_probs, "_CPU_COLUMNS", 2)
+        logits = torch.tensor([[-math.inf, -math.inf, 0.0, 0.0], [-900.0, 0.0, 900.0, 900.0]], dtype=torch.float64)
+        unit = torch.eye(2, dtype=torch.float64)
+        masked = chosen_log_probs(logits, lambda h: h, torch.tensor([2, 1]))
+        assert masked.tolist() == pytest.approx([-math.log(2), -900 - math.log(2)], rel=1e-12)
+        tiled = chosen_log_probs(unit[1:], lambda h: h @ logits, torch.tensor([1]), weight=logits[[1, 1]].T)
+        assert tiled.tolist() == pytest.approx([-900 - math.log(2)], rel=1e-12)
+
+    @pytest.mark.parametrize("with_weight", [False, True])
+    def test_no_tokens(self, with_weight: bool) -> None:
+        _, head, _ = make_inputs()
+        weight = head.weight if with_weight else None
+        empty = chosen_log_probs(torch.zeros(0, H).double(), head, torch.zeros(0, dtype=torch.long), weight=weight)
+        assert empty.shape == (0,)
+        assert empty.dtype == torch.float64
+
+    def test_the_head_never_sees_more_than_a_slice(self) -> None:
+        hidden, head, targets = make_inputs()
+        seen: list[int] = []
+
+        def counting_head(h: Tensor) -> Tensor:
+            seen.append(len(h))
+            return head(h)
+
+        chosen_log_probs(hidden, counting_head, targets, slice_tokens=10)
+        assert seen == [10, 10, 3]

