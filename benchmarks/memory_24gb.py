@@ -24,7 +24,7 @@ from jsonargparse import auto_cli
 from memory_table import show
 from rich.console import Console
 from rich.table import Table
-from round import RoundModule, make_batches
+from round import BUDGET, TEMPLATE, RoundModule, make_batches
 
 from squish_pl.memory.device import total_bytes
 from squish_pl.memory.planner import MemorySettings
@@ -32,6 +32,7 @@ from squish_pl.phases import PHASES, POLICY, ROLLOUT, SCORING
 from squish_pl.policy import SamplingSettings
 from squish_pl.rl import ClipSettings
 from squish_pl.settings import OptimizerSettings
+from squish_pl.types import Document
 
 CONFIG = Path(__file__).parents[1] / "configs" / "3090.yaml"
 
@@ -76,7 +77,8 @@ def main(
         grouping=grouping,
     )
     module.set_backbone(backbone)
-    prompt = config["data"]["max_tokens"]
+    around = len(TEMPLATE.build(Document(""), BUDGET, module.tokenizer).token_ids)
+    prompt = config["data"]["max_tokens"] + around
     batches = make_batches(module.tokenizer, rounds + 1, documents, prompt)
     peak_flops = matrix_peak(device)
     measured = []

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-SLICE_TOKENS = 1024  #: rows of logits that are held at a time
+SLICE_TOKENS = 512  #: rows of logits that are held at a time
 _CPU_COLUMNS, _GPU_COLUMNS = 1024, 16_384  # logits of a tile: on a CPU they stay in its cache
 
 Head = Callable[[Tensor], Tensor]  #: [N, H] hidden states -> [N, V] logits
@@ -136,7 +136,7 @@ def token_log_probs(
 
 @torch.inference_mode()
 def chosen_log_probs(
-    hidden: Tensor, head: Head, targets: Tensor, slice_tokens: int = SLICE_TOKENS, weight: Tensor | None = None
+    hidden: Tensor, head: Head, targets: Tensor, slice_tokens: int = 1024, weight: Tensor | None = None
 ) -> Tensor:
     """Log-probs alone, without entropies and gradients: what scoring needs, at little more than the head's own cost.
 
