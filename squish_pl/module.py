@@ -28,7 +28,7 @@ from transformers import PreTrainedTokenizerBase
 
 from squish_pl.checks import context_problems, module_problems
 from squish_pl.engine import Engine
-from squish_pl.errors import CheckpointError, SquishError, report_problems
+from squish_pl.errors import CheckpointError, ModelError, SquishError, report_problems
 from squish_pl.language_model import context_length, load_config, load_model, load_tokenizer, pick_dtype
 from squish_pl.learner import Learner, OldLogProbs
 from squish_pl.memory.costs import Costs
@@ -173,6 +173,11 @@ class SquishModule(LightningModule):
 
     def set_backbone(self, backbone: Backbone) -> None:
         """Takes a backbone instead of loading one."""
+        if self.gradient_checkpointing in ("selective", "full") and not backbone.checkpointable_layers:
+            raise ModelError(
+                f"model.gradient_checkpointing is {self.gradient_checkpointing!r}, but this model has no layers that can "
+                "do it: set it to auto or none"
+            )
         self.backbone = backbone
         self.tokenizer: PreTrainedTokenizerBase = backbone.tokenizer
         template, ngram, batch_tokens = self.score.template, self.score.novel_ngram, self.score.batch_tokens

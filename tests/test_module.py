@@ -12,7 +12,7 @@ from tiny import make_byte_tokenizer, make_tiny_model
 
 from squish_pl import SquishModule
 from squish_pl.callbacks import AdapterCheckpoint
-from squish_pl.errors import ConfigError, DataError, SquishError
+from squish_pl.errors import ConfigError, DataError, ModelError, SquishError
 from squish_pl.memory import AllocationTracker
 from squish_pl.policy import Backbone, LoraSettings, PromptTemplate, SamplingSettings
 from squish_pl.policy.decoding import GroupedDecoder
@@ -122,6 +122,12 @@ def test_gradient_checkpointing_changes_no_gradient():
         spared = make_module(gradient_checkpointing=checkpointing)
         assert torch.allclose(gradients(spared, rows)[0], expected, rtol=1e-10, atol=1e-15)
         assert spared.backbone.checkpointed_layers == layers
+
+
+def test_checkpointing_that_a_model_cannot_do_is_told(monkeypatch):
+    monkeypatch.setattr(Backbone, "checkpointable_layers", 0)
+    with pytest.raises(ModelError, match=r"gradient_checkpointing is 'full'.*auto or none"):
+        make_module(gradient_checkpointing="full")
 
 
 def fit(module, tmp_path, rounds=1, batches=None, callbacks=()):

@@ -44,5 +44,5 @@ class Contender(abc.ABC):
         """What is wrong with its settings, a sentence each."""
         return []
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most hold nothing
         """Gives back models and connections; called when its last task is answered, and after an error."""
