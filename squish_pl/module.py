@@ -175,8 +175,8 @@ class SquishModule(LightningModule):
         """Takes a backbone instead of loading one."""
         if self.gradient_checkpointing in ("selective", "full") and not backbone.checkpointable_layers:
             raise ModelError(
-                f"model.gradient_checkpointing is {self.gradient_checkpointing!r}, but this model has no layers that can "
-                "do it: set it to auto or none"
+                f"model.gradient_checkpointing is {self.gradient_checkpointing!r}, but this model has no layers that "
+                "can do it: set it to auto or none"
             )
         self.backbone = backbone
         self.tokenizer: PreTrainedTokenizerBase = backbone.tokenizer
