@@ -53,31 +53,42 @@ def _log_softmax(logits: Tensor, temperature: float) -> Tensor:
 
 def _chosen_and_entropy(log_p: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     chosen = log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    return chosen, -(log_p.exp() * _finite(log_p)).sum(dim=-1)
+
+
+def _finite(log_p: Tensor) -> Tensor:
     # a masked-out logit of -inf has p = 0 and adds nothing to the entropy, where 0 * -inf would be NaN
-    entropy = -(log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(dim=-1)
-    return chosen, entropy
+    return log_p.clamp_min(torch.finfo(log_p.dtype).min)
 
 
 class _FrozenHeadLogProbs(torch.autograd.Function):
     """Log-probs under a frozen linear head, their gradient made on the way forward.
 
     d ln p(t) / d hidden = (W[t] - sum_v p(v) W[v]) / temperature is [N, H], no larger than the hidden states: keeping
-    it spares the backward pass from computing any logits again.
+    it spares the backward pass from computing any logits again. Of a slice only the logits are held; all that is made
+    of them comes and goes in tiles of the vocabulary, which on a CPU stay in its cache.
     """
 
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float, slice_tokens: int
     ) -> tuple[Tensor, Tensor]:
+        columns = _columns(hidden)
         log_probs, entropies, slopes = [], [], []
         for h, t in zip(hidden.split(slice_tokens), targets.split(slice_tokens), strict=True):
-            log_p = _log_softmax(h @ weight.T, temperature)
-            chosen, entropy = _chosen_and_entropy(log_p, t)
-            # minus the chosen token in float32: in bfloat16, W[t] and p W of a sure token would cancel to nothing
-            surplus = log_p.exp_()
-            surplus[torch.arange(len(t), device=t.device), t] -= 1
-            slopes.append(surplus.to(weight.dtype) @ weight / -temperature)
-            log_probs.append(chosen)
+            tiles = (h @ weight.T).split(columns, dim=1)
+            chosen, total = _chosen_and_total((_wide(tile) / temperature for tile in tiles), t)
+            entropy, slope = torch.zeros_like(chosen), torch.zeros_like(h, dtype=chosen.dtype)
+            for number, (tile, w) in enumerate(zip(tiles, weight.split(columns), strict=True)):
+                log_p = _wide(tile) / temperature - total.unsqueeze(1)
+                surplus = log_p.exp()
+                entropy -= surplus.mul(_finite(log_p)).sum(dim=-1)
+                # minus the chosen token in float32: in bfloat16, W[t] and p W of a sure token would cancel to nothing
+                column, here = _column(t, number * columns, len(w))
+                surplus.scatter_add_(1, column, -here.to(surplus).unsqueeze(1))
+                slope += surplus.to(w.dtype) @ w
+            slopes.append((slope / -temperature).to(h.dtype))
+            log_probs.append(chosen - total)
             entropies.append(entropy)
         ctx.save_for_backward(torch.cat(slopes))
         result = torch.cat(log_probs), torch.cat(entropies)
@@ -153,23 +164,32 @@ def chosen_log_probs(
     Returns:
         [N] ln p(target), nats, in float32 (float64 stays float64).
     """
-    columns = _CPU_COLUMNS if hidden.device.type == "cpu" else _GPU_COLUMNS
+    columns = _columns(hidden)
     log_probs = [_wide(hidden.new_zeros(0))]
     for h, t in zip(hidden.split(slice_tokens), targets.split(slice_tokens), strict=True):
         tiles = (head(h),) if weight is None else (h @ w.T for w in weight.split(columns))
-        log_probs.append(_chosen_of_tiles(tiles, t))
+        chosen, total = _chosen_and_total((_wide(tile) for tile in tiles), t)
+        log_probs.append(chosen - total)
     return torch.cat(log_probs)
 
 
-def _chosen_of_tiles(tiles: Iterable[Tensor], targets: Tensor) -> Tensor:
-    """[N] ln p(target) from tiles of logits, [N, v] each, that stand side by side."""
+def _columns(hidden: Tensor) -> int:
+    return _CPU_COLUMNS if hidden.device.type == "cpu" else _GPU_COLUMNS
+
+
+def _chosen_and_total(tiles: Iterable[Tensor], targets: Tensor) -> tuple[Tensor, Tensor]:
+    """([N] the targets' logits, [N] log of the sum of all exp(logits)) of tiles [N, v] that stand side by side."""
     sums, chosen, first = [], torch.zeros((), device=targets.device), 0
-    for tile in tiles:
-        logits = _wide(tile)
+    for logits in tiles:
         sums.append(logits.logsumexp(dim=-1))
-        column = targets - first
-        here = logits.gather(-1, column.clamp(0, logits.shape[-1] - 1).unsqueeze(-1)).squeeze(-1)
+        column, here = _column(targets, first, logits.shape[-1])
         # no indexing by a mask: on a GPU that would wait for the mask
-        chosen = torch.where((column >= 0) & (column < logits.shape[-1]), here, chosen)
+        chosen = torch.where(here, logits.gather(-1, column).squeeze(-1), chosen)
         first += logits.shape[-1]
-    return chosen - torch.stack(sums).logsumexp(dim=0)
+    return chosen, torch.stack(sums).logsumexp(dim=0)
+
+
+def _column(targets: Tensor, first: int, size: int) -> tuple[Tensor, Tensor]:
+    """([N, 1] each target's column in a tile that starts at `first`, [N] whether it is in there)."""
+    column = targets - first
+    return column.clamp(0, size - 1).unsqueeze(-1), (column >= 0) & (column < size)
