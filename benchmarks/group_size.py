@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from common import SMOLLM2, alternate, make_backbone, make_group, report
+from common import Model, alternate, make_backbone, make_group, report
 from jsonargparse import auto_cli
 
 from squish_pl.policy import grouped
@@ -16,10 +16,7 @@ from squish_pl.types import Experience
 
 
 def main(
-    base: str = SMOLLM2[0],
-    gguf_file: str | None = SMOLLM2[1],
-    dtype: str = "auto",
-    device: str = "cpu",
+    model: Model = Model(),
     prompt: int = 2000,
     groups: list[int] = [8, 32],
     completion: int = 64,
@@ -29,10 +26,7 @@ def main(
     """Measures a pass for each group size, in turn.
 
     Args:
-        base: Model; "random:qwen3-1.7b" has that size and random weights.
-        gguf_file: GGUF file of the model.
-        dtype: Of the weights.
-        device: cpu or cuda.
+        model: See `common.Model`.
         prompt: P, tokens.
         groups: G, completions, of each way.
         completion: C, tokens each.
@@ -40,7 +34,7 @@ def main(
         json: Print JSON.
     """
     settings = dict(locals())
-    backbone = make_backbone(base, gguf_file, dtype, device)
+    backbone = make_backbone(model)
 
     def run(rows: Sequence[Experience]) -> None:
         backbone.zero_grad()
@@ -48,7 +42,7 @@ def main(
         log_probs.sum().backward()
 
     sizes = {f"G={g}": make_group(backbone.policy.config.vocab_size, prompt, g, completion) for g in groups}
-    results = alternate({name: (lambda rows=rows: run(rows)) for name, rows in sizes.items()}, repeats, device)
+    results = alternate({name: (lambda rows=rows: run(rows)) for name, rows in sizes.items()}, repeats, model.device)
     report(f"policy pass by group size, P={prompt} C={completion}", results, settings, json)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 import yaml
-from common import RANDOM_QWEN3, make_backbone
+from common import RANDOM_QWEN3, Model, make_backbone
 from jsonargparse import auto_cli
 from memory_table import show
 from rich.console import Console
@@ -64,7 +64,7 @@ def main(
     model: dict[str, Any] = config["model"]
     completion = completion or model["sampling"]["max_new_tokens"]
     documents = documents or config["data"]["batch_size"]
-    backbone = make_backbone(RANDOM_QWEN3, None, "bfloat16", str(device))
+    backbone = make_backbone(Model(RANDOM_QWEN3, dtype="bfloat16", device=str(device)))
     backbone.policy.grouped = None  # chosen by the run itself
     module = RoundModule(
         group_size=model["group_size"],

@@ -12,7 +12,7 @@ import json as json_lib
 from collections.abc import Mapping
 
 import torch
-from common import RANDOM_QWEN3, make_backbone
+from common import RANDOM_QWEN3, Model, make_backbone
 from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
@@ -107,7 +107,7 @@ def main(
         json: Print JSON.
     """
     settings = dict(locals())
-    backbone = make_backbone(RANDOM_QWEN3, None, "bfloat16", "meta")
+    backbone = make_backbone(Model(RANDOM_QWEN3, dtype="bfloat16", device="meta"))
     plan = plan_for(backbone, limit_gb, rows, scoring, learning)
     figures = phase_table(plan, prompt, group, new_tokens, typical, documents)
     if json:

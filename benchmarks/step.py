@@ -5,16 +5,13 @@ python benchmarks/step.py --prompt 500 --group 16 --completion 64 --passes 4
 
 from __future__ import annotations
 
-from common import SMOLLM2, make_backbone, report
+from common import Model, make_backbone, report
 from jsonargparse import auto_cli
 from round import make_batches, make_module, report_parts, summarise
 
 
 def main(
-    base: str = SMOLLM2[0],
-    gguf_file: str | None = SMOLLM2[1],
-    dtype: str = "auto",
-    device: str = "cpu",
+    model: Model = Model(),
     prompt: int = 500,
     group: int = 16,
     completion: int = 64,
@@ -27,10 +24,7 @@ def main(
     """Measures whole rounds, the two ways in turn.
 
     Args:
-        base: Model; "random:qwen3-1.7b" has that size and random weights.
-        gguf_file: GGUF file of the model.
-        dtype: Of the weights.
-        device: cpu or cuda.
+        model: See `common.Model`.
         prompt: P, tokens, the document among them.
         group: G, completions of a document.
         completion: C, tokens each.
@@ -41,7 +35,7 @@ def main(
         json: Print JSON.
     """
     settings = dict(locals())
-    backbone = make_backbone(base, gguf_file, dtype, device)
+    backbone = make_backbone(model)
     batches = make_batches(backbone.tokenizer, repeats + 1, documents, prompt)
     ways = {
         "padded": make_module(backbone, "padded", group, completion, passes, micro_batch_tokens=padded_tokens),

@@ -34,7 +34,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
-from common import SMOLLM2, make_backbone, report
+from common import Model, make_backbone, report
 from jsonargparse import auto_cli
 from peft import PeftModel
 from round import (
@@ -126,10 +126,7 @@ class Rounds(TrainerCallback):
 
 
 def main(
-    base: str = SMOLLM2[0],
-    gguf_file: str | None = SMOLLM2[1],
-    dtype: str = "auto",
-    device: str = "cpu",
+    model: Model = Model(),
     prompt: int = 500,
     group: int = 16,
     completion: int = 64,
@@ -146,10 +143,7 @@ def main(
     """Measures whole rounds.
 
     Args:
-        base: Model; "random:qwen3-1.7b" has that size and random weights.
-        gguf_file: GGUF file of the model.
-        dtype: Of the weights.
-        device: cpu or cuda.
+        model: See `common.Model`.
         prompt: P, tokens, the document among them.
         group: G, completions of a document.
         completion: C, tokens each.
@@ -168,8 +162,8 @@ def main(
         raise SystemExit(f"--per_device must divide {documents * group}, the completions of a round")
     if not as_shipped:
         trl.trainer.utils._use_triton = lambda device: True  # this module asks it about the head alone
-    backbone = make_backbone(base, gguf_file, dtype, device)  # ours; the adapter off is the reference of both
-    peer = make_backbone(base, gguf_file, dtype, device)  # the same weights and adapter for TRL
+    backbone = make_backbone(model)  # ours; the adapter off is the reference of both
+    peer = make_backbone(model)  # the same weights and adapter for TRL
     batches = make_batches(backbone.tokenizer, repeats + 1, documents, prompt)
     prompts = [TEMPLATE.build(d, BUDGET, peer.tokenizer) for batch in batches for d in batch.documents]
     module = make_module(backbone, "grouped", group, completion, passes)
@@ -205,7 +199,7 @@ def main(
             max_steps=passes * (repeats + 1),
             shuffle_dataset=False,
             # speed
-            use_cpu=device == "cpu",
+            use_cpu=model.device == "cpu",
             bf16=backbone.policy.dtype == torch.bfloat16,
             gradient_checkpointing=gradient_checkpointing,
             use_transformers_continuous_batching=continuous_batching,
@@ -214,7 +208,7 @@ def main(
             logging_strategy="no",
             report_to="none",
             disable_tqdm=True,
-            dataloader_pin_memory=device != "cpu",
+            dataloader_pin_memory=model.device != "cpu",
         )
         trainer = MeasuredTrainer(
             model=_plain(peer),
