@@ -1,5 +1,8 @@
 """Whoever writes summaries: models, services, files and baselines behind one interface."""
 
+from squish_pl.benchmark.contenders.asking import Patience
 from squish_pl.benchmark.contenders.base import Contender
+from squish_pl.benchmark.contenders.endpoint import Endpoint, Prices
+from squish_pl.benchmark.contenders.given import GivenSummaries
 
-__all__ = ["Contender"]
+__all__ = ["Contender", "Endpoint", "GivenSummaries", "Patience", "Prices"]

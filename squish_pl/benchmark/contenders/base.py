@@ -32,6 +32,9 @@ class Contender(abc.ABC):
         Never a key or password.
         """
 
+    def prepare(self, tasks: Sequence[Task]) -> None:  # noqa: B027 - most need none
+        """Called once with all tasks of the run, answered ones among them, before any is asked."""
+
     @abc.abstractmethod
     def summarise(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
         """Answers each task once, in any order, each as soon as it is there: whoever asks stores it at once.

@@ -1,0 +1,277 @@
+"""Any OpenAI-compatible endpoint: OpenRouter, vLLM, `transformers serve`, llama.cpp."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from queue import SimpleQueue
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import anyio
+from anyio.from_thread import start_blocking_portal
+from transformers import PreTrainedTokenizerBase
+
+from squish_pl.benchmark.contenders.asking import Asker, Patience, Reply, Unanswered, Usage, one_line
+from squish_pl.benchmark.contenders.base import Contender
+from squish_pl.benchmark.records import Answer, Outcome, Task
+from squish_pl.errors import ConfigError
+from squish_pl.policy.prompts import DOCUMENT_FIELD, LIMIT_FIELD, PromptTemplate
+from squish_pl.score.budget import Budget, BudgetUnit
+from squish_pl.tokens import whole_characters
+
+Effort = Literal["minimal", "low", "medium", "high"]
+_EFFORTS = ("minimal", "low", "medium", "high")
+_OURS = ("model", "messages", "stream", "n")  # what `extra` must leave alone
+_THOUGHTS = re.compile(r"\A.*</think>|\A\s*<think>.*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What a service charges, in US dollars for a million tokens.
+
+    Attributes:
+        prompt: Tokens read.
+        completion: Tokens written, those of the reasoning among them.
+    """
+
+    prompt: float
+    completion: float
+
+
+class Endpoint(Contender):
+    """Asks a model behind an OpenAI-compatible endpoint, several documents at a time.
+
+    Args:
+        name: As the leaderboard shows it.
+        base_url: Up to the version: "https://openrouter.ai/api/v1", "http://localhost:8000/v1".
+        model: As the endpoint calls it.
+        key_variable: Name of the environment variable that holds the key; None where none is needed.
+        samples: Summaries of each document and budget.
+        prompt: Wording and tags. A chat model opens the summary's tag itself.
+        bare: Take the whole answer as the summary; for models that write no tags.
+        temperature: None leaves it to the server.
+        max_tokens: Most tokens of an answer, those of its reasoning among them; None leaves it to the server.
+        reasoning_effort: None leaves it to the server.
+        extra: Further fields of the request, as the server calls them: {"top_p": 0.9}. Part of the identity: no keys.
+        prices: For the cost, where the server does not report it (OpenRouter does).
+        concurrency: Most requests under way at once, those that wait to be repeated among them.
+        patience: Time limits and retries.
+        most_bytes: Of an answer's body; a longer one is not read to its end and has failed.
+        tokenizer: The reference's, for budgets that are a share of the tokens; without it the prompt names the share
+            instead of the number. Part of the identity, so pass it only where such budgets are asked for.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base_url: str,
+        model: str,
+        key_variable: str | None = None,
+        samples: int = 1,
+        prompt: PromptTemplate = PromptTemplate(),
+        bare: bool = False,
+        temperature: float | None = None,
+        max_tokens: int | None = 4096,
+        reasoning_effort: Effort | None = None,
+        extra: Mapping[str, Any] | None = None,
+        prices: Prices | None = None,
+        concurrency: int = 8,
+        patience: Patience = Patience(),
+        most_bytes: int = 1_000_000,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+    ) -> None:
+        super().__init__(name, samples)
+        self.base_url, self.model, self.key_variable = base_url.rstrip("/"), model, key_variable
+        self.prompt, self.bare, self.tokenizer = prompt, bare, tokenizer
+        self.temperature, self.max_tokens, self.reasoning_effort = temperature, max_tokens, reasoning_effort
+        self.extra, self.prices = dict(extra or {}), prices
+        self.concurrency, self.patience, self.most_bytes = concurrency, patience, most_bytes
+
+    @property
+    def identity(self) -> str:
+        """Endpoint, model, wording and sampling, as JSON."""
+        prompt = {key: getattr(self.prompt, key) for key in ("instruction", "open_tag", "close_tag", "system")}
+        tokenizer = self.tokenizer.name_or_path if self.tokenizer is not None else None
+        facts = {"endpoint": self.base_url, "prompt": prompt, "bare": self.bare, "tokenizer": tokenizer}
+        return json.dumps(facts | self._settings, sort_keys=True)
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """Fields of every request; those left to the server are not sent, as not every server knows them."""
+        settings = {
+            "model": self.model,
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "reasoning_effort": self.reasoning_effort,
+            "extra_body": self.extra or None,
+        }
+        return {key: value for key, value in settings.items() if value is not None}
+
+    def problems(self) -> list[str]:
+        """What is wrong with the settings or the environment, a sentence each; never names a key."""
+        found = _url_problems(self.base_url) + self._key_problems() + self._prompt_problems()
+        if not self.model.strip():
+            found.append("model must name a model of the endpoint, but is empty")
+        for name in ("samples", "concurrency", "max_tokens", "most_bytes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                found.append(f"{name} must be at least 1, but is {value}")
+        numbers = {"temperature": self.temperature}
+        if self.prices is not None:
+            numbers |= {f"prices.{key}": value for key, value in asdict(self.prices).items()}
+        found += [
+            f"{name} must be a number of at least 0, but is {value}"
+            for name, value in numbers.items()
+            if value is not None and not 0 <= value < math.inf
+        ]
+        if self.reasoning_effort not in (None, *_EFFORTS):
+            found.append(f"reasoning_effort must be one of {', '.join(_EFFORTS)}, but is {self.reasoning_effort!r}")
+        if taken := [key for key in _OURS if key in self.extra]:
+            found.append(f"extra must leave {', '.join(_OURS)} alone, but sets {', '.join(taken)}")
+        return found + self.patience.problems()
+
+    def summarise(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
+        """Asks for all summaries, `concurrency` at a time, and yields each as soon as it is there.
+
+        The requests run in a thread of their own, so none of them waits while an answer is stored. Closing the
+        generator ends them.
+
+        Raises:
+            ConfigError: The settings have problems, or the key's variable is not set.
+        """
+        if found := self.problems():
+            raise ConfigError(found)
+        # here and not in the thread: the tokenizer may be in use
+        limits = [self._limit(task) for task in tasks]
+        answers: SimpleQueue[tuple[Task, Answer] | None] = SimpleQueue()
+        with start_blocking_portal() as portal:
+            job = portal.start_task_soon(self._ask_all, tasks, limits, answers)
+            job.add_done_callback(lambda _: answers.put(None))
+            try:
+                while (answer := answers.get()) is not None:
+                    yield answer
+                job.result()
+            finally:
+                job.cancel()
+
+    async def _ask_all(
+        self, tasks: Sequence[Task], limits: Sequence[str], answers: SimpleQueue[tuple[Task, Answer] | None]
+    ) -> None:
+        asker = Asker(self.name, self.base_url, self._key, self.patience, self.most_bytes)
+        waiting = iter(zip(tasks, limits, strict=True))
+
+        async def work() -> None:
+            for task, limit in waiting:
+                answers.put((task, await self._ask(asker, task, limit)))
+
+        async with asker.client, anyio.create_task_group() as workers:
+            for _ in range(min(self.concurrency, len(tasks))):
+                workers.start_soon(work)
+
+    async def _ask(self, asker: Asker, task: Task, limit: str) -> Answer:
+        request = self.prompt.instruction.replace(LIMIT_FIELD, limit)
+        request = request.replace(DOCUMENT_FIELD, whole_characters(task.document.text))
+        messages = [{"role": "system", "content": self.prompt.system}] if self.prompt.system else []
+        messages.append({"role": "user", "content": request})
+        start = time.monotonic()
+        try:
+            reply = await asker.ask({**self._settings, "messages": messages})
+        except Unanswered as failure:
+            outcome, summary, reason, usage = Outcome.FAILED, None, failure.reason, Usage()
+        else:
+            outcome, summary, reason = self._read(reply)
+            usage = reply.usage or Usage()
+        return Answer(
+            outcome=outcome,
+            summary=None if summary is None else asker.hide(summary),
+            reason=asker.hide(reason),
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cost=self._cost(usage),
+            seconds=time.monotonic() - start,
+        )
+
+    def _read(self, reply: Reply) -> tuple[Outcome, str | None, str]:
+        """What a reply comes to: its outcome, summary and reason."""
+        if not reply.choices:
+            return Outcome.FAILED, None, "a reply without choices"
+        choice = reply.choices[0]
+        refusal = choice.message.refusal if choice.message else None
+        text = _THOUGHTS.sub("", (choice.message.content if choice.message else None) or "")
+        if refusal:
+            reason = f"refused: {one_line(refusal)}"
+        elif choice.finish_reason == "content_filter":
+            reason = "stopped by the content filter"
+        elif (summary := self._summary(text)) is not None:
+            return Outcome.WRITTEN, summary, ""
+        elif choice.finish_reason == "length":
+            reason = "the token limit came before the end of the summary"
+        else:
+            reason = f"no {self.prompt.close_tag} in the answer" if text.strip() else "an empty answer"
+        return Outcome.UNPARSABLE, None, reason
+
+    def _summary(self, text: str) -> str | None:
+        if self.bare:
+            return text.strip() or None
+        # the policy's prompts end with the opening tag; a chat model writes it, perhaps after a greeting
+        summary = self.prompt.parse(text)
+        return None if summary is None else summary.rpartition(self.prompt.open_tag)[2].strip()
+
+    def _cost(self, usage: Usage) -> float | None:
+        """US dollars: what the server says, or tokens times prices."""
+        if usage.cost is not None or self.prices is None:
+            return usage.cost
+        if usage.prompt_tokens is None or usage.completion_tokens is None:
+            return None
+        return (usage.prompt_tokens * self.prices.prompt + usage.completion_tokens * self.prices.completion) / 1e6
+
+    def _limit(self, task: Task) -> str:
+        """The budget in words: "412 characters"; a share of the tokens stays one where they cannot be counted."""
+        budget = Budget.parse(task.budget)
+        if budget.unit is BudgetUnit.TOKEN_SHARE and self.tokenizer is None:
+            return f"{str(budget).removesuffix(' tokens')} of its tokens"
+        return budget.describe(budget.limit(task.document.text, self.tokenizer))
+
+    @property
+    def _key(self) -> str | None:
+        return os.environ.get(self.key_variable, "").strip() if self.key_variable else None
+
+    def _key_problems(self) -> list[str]:
+        if self.key_variable is None:
+            return []
+        if not re.fullmatch("[A-Z_][A-Z0-9_]*", self.key_variable):  # not shown: it may be a key
+            return ["key_variable must be the NAME of an environment variable, in capitals, and never a key itself"]
+        if not self._key:
+            return [f"the environment variable {self.key_variable} must hold the key of {self.name}, but is not set"]
+        if not re.fullmatch("[!-~]+", self._key):
+            return [f"the environment variable {self.key_variable} must hold a key, but has spaces or odd characters"]
+        return []
+
+    def _prompt_problems(self) -> list[str]:
+        found, tags = self.prompt.problems(), (self.prompt.open_tag, self.prompt.close_tag)
+        asked = [bool(tag.strip()) and tag in self.prompt.instruction for tag in tags]
+        if self.bare and any(asked):
+            found.append(f"bare takes the whole answer, but prompt.instruction asks for {tags[0]}: set one of the two")
+        if not self.bare and not all(asked):
+            found.append(f"prompt.instruction must ask for {' and '.join(tags)}, or set bare to take the whole answer")
+        return found
+
+
+def _url_problems(url: str) -> list[str]:
+    """What is wrong with an address; it is not shown, as it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        return ["base_url must be an address such as https://openrouter.ai/api/v1 or http://localhost:8000/v1"]
+    if parts.username or parts.password or parts.query or parts.fragment:
+        return ["base_url must hold no user, password or query: name the key's environment variable in key_variable"]
+    return []

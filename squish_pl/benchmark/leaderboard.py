@@ -1,0 +1,277 @@
+"""From answers and scores to a leaderboard: pure functions of rows.
+
+The figure of a contender is the mean over documents of the mean over samples. What cannot be parsed or is over its
+budget counts as 0; what failed, or is not scored yet, is left out, and the coverage says so. `leaderboard_tables`
+shows the result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby, pairwise
+from statistics import fmean
+from typing import Literal, NamedTuple
+
+import torch
+
+from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task
+from squish_pl.score.bootstrap import bootstrap_interval
+
+AVERAGE = "mean of references"  #: the reference's name where scores of several are averaged
+LEAST_COVERAGE = 0.8  #: under the original's rules
+_FEWEST = 6  # documents: with five, even if all agree, chance does as well more than once in twenty (2 / 2**5)
+
+_ORIGINAL_RULES = (
+    "By the original's rules: summaries that score 0 are dropped before the mean, and a contender of whose tasks less "
+    f"than {LEAST_COVERAGE:.0%} are left is left out. Whether summaries slightly over the budget were cut was decided "
+    "when they were scored."
+)
+
+RankBy = Literal["squish", "novel"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One task and what came of it.
+
+    Attributes:
+        contender: Its name.
+        task: What was asked.
+        answer: None where it was not asked yet, which counts as a failed one.
+        scores: Of a written summary, by the reference's name.
+        is_baseline: Whether the contender is a baseline.
+    """
+
+    contender: str
+    task: Task
+    answer: Answer | None
+    scores: Mapping[str, ScoreRecord] = field(default_factory=dict)
+    is_baseline: bool = False
+
+
+class Estimate(NamedTuple):
+    """A mean over documents with its 95 % bootstrap interval: NaN without documents, the interval without two."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A contender's line of the leaderboard, for one budget and reference.
+
+    Attributes:
+        budget: As text.
+        reference: Its name, or `AVERAGE`.
+        rank: From 1, by the score the leaderboard is ranked by.
+        contender: Its name.
+        is_baseline: Whether it is a baseline.
+        squish: SQUISH.
+        novel: SQUISH-novel.
+        ahead: By how much it is ahead of the next in rank, over the documents both have, so it may be below zero;
+            None for the last.
+        resolved: Whether the interval of `ahead` leaves zero out; None for the last.
+        documents: Documents in the means.
+        coverage: Share of the tasks in the means.
+        failed: Number of tasks without an answer or score.
+        unparsable: Share of the answers.
+        over_budget: Share of the answers.
+        length_used: Mean length of written summaries by their budget.
+        copied: Mean share of written summaries' tokens that lie in an n-gram of the document.
+    """
+
+    budget: str
+    reference: str
+    rank: int
+    contender: str
+    is_baseline: bool
+    squish: Estimate
+    novel: Estimate
+    ahead: Estimate | None
+    resolved: bool | None
+    documents: int
+    coverage: float
+    failed: int
+    unparsable: float
+    over_budget: float
+    length_used: float
+    copied: float
+
+
+@dataclass(frozen=True, slots=True)
+class Leaderboard:
+    """Standings, and what a reader has to know of them.
+
+    Attributes:
+        standings: By budget and reference in the order given, then by rank.
+        rank_by: The score they are ranked by.
+        original_rules: Whether the original's rules made it.
+        notes: Sentences to be shown with them.
+    """
+
+    standings: list[Standing]
+    rank_by: RankBy
+    original_rules: bool
+    notes: list[str]
+
+
+def leaderboard(
+    rows: Iterable[Row], references: Sequence[str], rank_by: RankBy = "squish", original_rules: bool = False
+) -> Leaderboard:
+    """Ranks contenders, for each budget and reference by itself.
+
+    Args:
+        rows: One for each contender and task.
+        references: Names of the references; with several, their average is ranked too, over tasks that all scored.
+        rank_by: The score that decides.
+        original_rules: Drop summaries that score 0 and leave out contenders under `LEAST_COVERAGE`. Cutting
+            summaries that are slightly over the budget, as the original does, has to happen when they are scored.
+    """
+    by_budget: dict[str, list[Row]] = {}
+    for row in rows:
+        by_budget.setdefault(row.task.budget, []).append(row)
+    views: dict[str, tuple[str, ...]] = {name: (name,) for name in references}
+    if len(references) > 1:
+        views[AVERAGE] = tuple(references)
+    board = Leaderboard([], rank_by, original_rules, [_ORIGINAL_RULES] if original_rules else [])
+    for budget, asked in by_budget.items():
+        for reference, names in views.items():
+            results = [_result(name, own, names, original_rules) for name, own in _by_contender(asked)]
+            if original_rules:
+                few = [result for result in results if result.coverage < LEAST_COVERAGE]
+                board.notes.extend(f"Left out at {budget} ({reference}): {r.contender}, {r.coverage:.0%}" for r in few)
+                results = [result for result in results if result not in few]
+            board.standings.extend(_rank(results, budget, reference, rank_by))
+    return board
+
+
+class _Counted(NamedTuple):
+    """What an answer counts; length and copying are NaN where no summary was written."""
+
+    document: str
+    squish: float
+    novel: float
+    unparsable: float
+    over_budget: float
+    length_used: float
+    copied: float
+
+
+@dataclass(frozen=True)
+class _Result:
+    """A contender's figures before it has a rank; the scores by document hash."""
+
+    contender: str
+    is_baseline: bool
+    squish: dict[str, float]
+    novel: dict[str, float]
+    coverage: float
+    failed: int
+    unparsable: float
+    over_budget: float
+    length_used: float
+    copied: float
+
+
+def _by_contender(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
+    ordered = sorted(rows, key=lambda row: row.contender)
+    return [(name, list(own)) for name, own in groupby(ordered, key=lambda row: row.contender)]
+
+
+def _count(row: Row, references: Sequence[str]) -> _Counted | None:
+    """What a row counts on average over references; None where it is left out."""
+    document = row.task.document_hash
+    if row.answer is None or row.answer.outcome is Outcome.FAILED:
+        return None
+    if row.answer.outcome is Outcome.UNPARSABLE:
+        return _Counted(document, 0.0, 0.0, 1.0, 0.0, math.nan, math.nan)
+    if any(name not in row.scores for name in references):
+        return None
+    scores = [row.scores[name] for name in references]
+    return _Counted(
+        document,
+        squish=fmean(score.score if score.within_budget else 0.0 for score in scores),
+        novel=fmean(score.novel_score if score.within_budget else 0.0 for score in scores),
+        unparsable=0.0,
+        over_budget=fmean(not score.within_budget for score in scores),
+        length_used=fmean(score.length_used for score in scores),
+        copied=fmean(score.copied for score in scores),
+    )
+
+
+def _result(contender: str, rows: Sequence[Row], references: Sequence[str], drop_zeros: bool) -> _Result:
+    answered = [counted for row in rows if (counted := _count(row, references)) is not None]
+    kept = [counted for counted in answered if counted.squish != 0] if drop_zeros else answered
+    return _Result(
+        contender=contender,
+        is_baseline=rows[0].is_baseline,
+        squish=_by_document((counted.document, counted.squish) for counted in kept),
+        novel=_by_document((counted.document, counted.novel) for counted in kept),
+        coverage=len(kept) / len(rows),
+        failed=len(rows) - len(answered),
+        unparsable=_mean(counted.unparsable for counted in answered),
+        over_budget=_mean(counted.over_budget for counted in answered),
+        length_used=_mean(_by_document((counted.document, counted.length_used) for counted in answered).values()),
+        copied=_mean(_by_document((counted.document, counted.copied) for counted in answered).values()),
+    )
+
+
+def _by_document(values: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Mean over samples; sorted by document, so that intervals do not depend on the order of rows."""
+    samples: dict[str, list[float]] = {}
+    for document, value in values:
+        samples.setdefault(document, []).append(value)
+    means = {document: _mean(samples[document]) for document in sorted(samples)}
+    return {document: mean for document, mean in means.items() if not math.isnan(mean)}
+
+
+def _rank(results: Sequence[_Result], budget: str, reference: str, rank_by: RankBy) -> list[Standing]:
+    def score(result: _Result) -> dict[str, float]:
+        return result.squish if rank_by == "squish" else result.novel
+
+    # those without any score come last
+    ranked = sorted(results, key=lambda result: -_mean(score(result).values()) if score(result) else math.inf)
+    standings = [
+        Standing(
+            budget=budget,
+            reference=reference,
+            rank=rank,
+            contender=result.contender,
+            is_baseline=result.is_baseline,
+            squish=_estimate(result.squish.values()),
+            novel=_estimate(result.novel.values()),
+            ahead=None,
+            resolved=None,
+            documents=len(result.squish),
+            coverage=result.coverage,
+            failed=result.failed,
+            unparsable=result.unparsable,
+            over_budget=result.over_budget,
+            length_used=result.length_used,
+            copied=result.copied,
+        )
+        for rank, result in enumerate(ranked, 1)
+    ]
+    for place, (better, next_one) in enumerate(pairwise(ranked)):
+        mine, other = score(better), score(next_one)
+        differences = [mine[document] - other[document] for document in mine if document in other]
+        ahead = _estimate(differences)
+        resolved = len(differences) >= _FEWEST and (ahead.low > 0 or ahead.high < 0)
+        standings[place] = replace(standings[place], ahead=ahead, resolved=resolved)
+    return standings
+
+
+def _estimate(values: Iterable[float]) -> Estimate:
+    numbers = list(values)
+    # a single document does not tell how much documents vary
+    low, high = bootstrap_interval(torch.tensor(numbers if len(numbers) > 1 else [], dtype=torch.float64))
+    return Estimate(_mean(numbers), low, high)
+
+
+def _mean(values: Iterable[float]) -> float:
+    """Of the values that are numbers; NaN where there are none."""
+    numbers = [value for value in values if not math.isnan(value)]
+    return fmean(numbers) if numbers else math.nan

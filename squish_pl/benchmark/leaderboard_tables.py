@@ -1,0 +1,115 @@
+"""A leaderboard for people and programs: rich tables, Markdown, CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import asdict
+from itertools import groupby
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, JustifyMethod
+from rich.table import Table
+from rich.text import Text
+
+from squish_pl.benchmark.leaderboard import Estimate, Leaderboard, Standing
+
+_NAME = "contender"
+_LEAST_WIDTH = 120  # a narrower terminal wraps lines, where rich would leave figures out
+_TEXT_COLUMNS = (_NAME, "next is behind")
+
+
+def print_leaderboard(board: Leaderboard, console: Console | None = None) -> None:
+    """Prints a table for each budget and reference, baselines dimmed, and the notes."""
+    console = console or Console(width=max(Console().width, _LEAST_WIDTH))
+    for title, standings in _groups(board):
+        table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        rows = [_cells(standing, gap="\n") for standing in standings]
+        for heading in rows[0]:
+            justify: JustifyMethod = "left" if heading in _TEXT_COLUMNS else "right"
+            name = "\n".join(heading.rsplit(" ", 1))
+            table.add_column(name, justify=justify, no_wrap=heading != _NAME, overflow="fold")
+        for standing, row in zip(standings, rows, strict=True):
+            table.add_row(*map(Text, row.values()), style="dim" if standing.is_baseline else None)
+        console.print(table)
+    for note in board.notes:
+        console.print(note, markup=False, highlight=False)
+
+
+def to_markdown(board: Leaderboard) -> str:
+    """The same tables in Markdown, each under its title, and the notes."""
+    parts = []
+    for title, standings in _groups(board):
+        rows = [_cells(standing, gap=" ") for standing in standings]
+        rules = ["---" if heading in _TEXT_COLUMNS else "---:" for heading in rows[0]]
+        lines = [list(rows[0]), rules, *(list(row.values()) for row in rows)]
+        parts.append(f"**{title}**\n\n" + "\n".join(_markdown_line(line) for line in lines))
+    return "\n\n".join([*parts, *board.notes]) + "\n"
+
+
+def to_csv(board: Leaderboard) -> str:
+    """One line for each standing, with every figure in full; empty where there is none. `rules` says whose they are."""
+    rules = "original" if board.original_rules else "benchmark"
+    rows = [_flat(standing) | {"rules": rules} for standing in board.standings]
+    file = io.StringIO()
+    writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+def _groups(board: Leaderboard) -> list[tuple[str, list[Standing]]]:
+    by = "SQUISH" if board.rank_by == "squish" else "SQUISH-novel"
+    grouped = groupby(board.standings, key=lambda standing: (standing.budget, standing.reference))
+    return [
+        (f"Budget {budget}, reference {reference}, ranked by {by}; means [95 % bootstrap interval]", list(standings))
+        for (budget, reference), standings in grouped
+    ]
+
+
+def _cells(standing: Standing, gap: str) -> dict[str, str]:
+    """Headings and cells; `gap` stands between the two parts of a long one."""
+    behind = ""
+    if standing.ahead is not None and not math.isnan(standing.ahead.mean):
+        behind = f"by {standing.ahead.mean:.4f},{gap}{'resolved' if standing.resolved else 'not resolved'}"
+    return {
+        "#": str(standing.rank),
+        _NAME: " ".join(standing.contender.split()) + (f"{gap}(baseline)" if standing.is_baseline else ""),
+        "SQUISH": _interval(standing.squish, gap),
+        "SQUISH-novel": _interval(standing.novel, gap),
+        "next is behind": behind,
+        "over budget": _share(standing.over_budget),
+        "unparsable": _share(standing.unparsable),
+        "coverage": _share(standing.coverage) + (f",{gap}{standing.failed} failed" if standing.failed else ""),
+        "length used": _share(standing.length_used),
+        "copied": _share(standing.copied),
+    }
+
+
+def _interval(estimate: Estimate, gap: str) -> str:
+    if math.isnan(estimate.mean):
+        return "–"
+    if math.isnan(estimate.low):
+        return f"{estimate.mean:.4f}"
+    return f"{estimate.mean:.4f}{gap}[{estimate.low:.4f}, {estimate.high:.4f}]"
+
+
+def _share(value: float) -> str:
+    return f"{value:.0%}" if math.isfinite(value) else "–"
+
+
+def _markdown_line(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _flat(standing: Standing) -> dict[str, object]:
+    """Estimates spread over columns of their own."""
+    columns: dict[str, object] = {}
+    for name, value in asdict(standing).items():
+        if name in ("squish", "novel", "ahead"):
+            estimate = value or Estimate(math.nan, math.nan, math.nan)
+            columns |= {name: estimate.mean, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        else:
+            columns[name] = value
+    return {name: "" if value is None or value != value else value for name, value in columns.items()}

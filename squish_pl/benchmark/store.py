@@ -1,0 +1,232 @@
+"""Answers and scores on disk: what is put here is kept, whatever happens to the process."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from squish_pl import __version__
+from squish_pl.benchmark.contenders.base import Contender
+from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task, text_hash
+from squish_pl.errors import DataError
+from squish_pl.score import ScoreTemplate
+
+_APPLICATION = 0x53515348  # marks the file as ours: "SQSH"
+_SCHEMA = 1
+_PATIENCE = 60.0  # seconds to wait for another process that writes
+
+_TABLES = (
+    """CREATE TABLE answers (
+        contender TEXT, identity TEXT, document TEXT, budget TEXT, sample INTEGER, outcome TEXT, answer TEXT,
+        PRIMARY KEY (contender, identity, document, budget, sample)) WITHOUT ROWID""",
+    """CREATE TABLE scores (
+        reference TEXT, document TEXT, budget TEXT, summary TEXT, score TEXT,
+        PRIMARY KEY (reference, document, budget, summary)) WITHOUT ROWID""",
+)
+
+
+class ScoreKey(NamedTuple):
+    """What a reference was asked to score.
+
+    Attributes:
+        document: Hash of the document's text.
+        budget: As text.
+        summary: Hash of the summary's text, as it was scored.
+    """
+
+    document: str
+    budget: str
+    summary: str
+
+    @classmethod
+    def of(cls, task: Task, summary: str) -> ScoreKey:
+        """The key of a task's summary."""
+        return cls(task.document_hash, task.budget, text_hash(summary))
+
+
+def reference_identity(base: str, template: ScoreTemplate, novel_ngram: int) -> str:
+    """Everything that decides a score besides document, budget and summary: scores mix only where it is the same.
+
+    Args:
+        base: Fingerprint of the reference's weights; with the dtype, where several are used.
+        template: How summary and document are framed.
+        novel_ngram: Token n-grams of this length count as copied.
+    """
+    return f"base {base}, template {text_hash(repr(template))}, novel_ngram {novel_ngram}, squish-pl {__version__}"
+
+
+class Store:
+    """A SQLite file with answers and scores.
+
+    Every put is on the disk when it returns. Several processes may share a file on a local disk; each needs a store
+    of its own, and so does each thread.
+
+    Args:
+        path: The file; made, with its folder, where there is none.
+
+    Raises:
+        DataError: The file cannot be opened or made, is damaged, or is no store of this version. Every method
+            raises it too, where the file can no longer be read or written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(
+                f"cannot make the folder {self.path.parent} for the store: {error.strerror}; name another path"
+            ) from None
+        with self._clear_errors():
+            # autocommit: a transaction is one statement, or begins in so many words
+            self._database = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
+            try:
+                self._open()
+            except BaseException:
+                self._database.close()
+                raise
+
+    def answers(self, contender: Contender, tasks: Iterable[Task]) -> dict[Task, Answer]:
+        """The answers that are known, failed ones among them; see `open_tasks` for what is left to ask."""
+        keys = {task: (task.document_hash, task.budget, task.sample) for task in tasks}
+        with self._clear_errors():
+            known = {
+                (document, budget, sample): answer
+                for document, budget, sample, answer in self._database.execute(
+                    "SELECT document, budget, sample, answer FROM answers WHERE contender = ? AND identity = ?",
+                    (contender.name, text_hash(contender.identity)),
+                )
+            }
+            return {task: Answer.model_validate_json(known[key]) for task, key in keys.items() if key in known}
+
+    def open_tasks(self, contender: Contender, tasks: Sequence[Task]) -> list[Task]:
+        """The tasks without an answer, and those whose answer failed, in order."""
+        known = self.answers(contender, tasks)
+        return [task for task in tasks if task not in known or known[task].outcome is Outcome.FAILED]
+
+    def put_answer(self, contender: Contender, task: Task, answer: Answer) -> None:
+        """Keeps an answer. One that is there already stays, unless it failed: then the newer one takes its place."""
+        key = (contender.name, text_hash(contender.identity), task.document_hash, task.budget, task.sample)
+        with self._clear_errors():
+            self._database.execute(
+                "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (contender, identity, document, budget, sample) DO UPDATE "
+                "SET outcome = excluded.outcome, answer = excluded.answer WHERE answers.outcome = ?",
+                (*key, answer.outcome.value, _json(answer), Outcome.FAILED.value),
+            )
+
+    def scores(self, reference: str, keys: Iterable[ScoreKey]) -> dict[ScoreKey, ScoreRecord]:
+        """The scores that are known.
+
+        Args:
+            reference: From `reference_identity`.
+            keys: Of the summaries wanted.
+        """
+        with self._clear_errors():
+            known = {
+                ScoreKey(*key): score
+                for *key, score in self._database.execute(
+                    "SELECT document, budget, summary, score FROM scores WHERE reference = ?", (reference,)
+                )
+            }
+            return {key: ScoreRecord.model_validate_json(known[key]) for key in keys if key in known}
+
+    def put_scores(self, reference: str, scores: Mapping[ScoreKey, ScoreRecord]) -> None:
+        """Keeps scores, all of them or none; those that are there already stay."""
+        rows = [(reference, *key, _json(score)) for key, score in scores.items()]
+        with self._clear_errors(), self._transaction():
+            self._database.executemany("INSERT INTO scores VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._database.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        self._check_and_make()
+        self._use_write_ahead_log()
+        self._database.execute("PRAGMA synchronous = FULL")  # a put outlives a power cut too, not only a killed process
+        (found,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError(found)
+
+    def _check_and_make(self) -> None:
+        with self._transaction():  # or another process might make it between two looks
+            if self._is_store():
+                return
+            for statement in _TABLES:
+                self._database.execute(statement)
+            self._database.execute(f"PRAGMA application_id = {_APPLICATION}")
+            self._database.execute(f"PRAGMA user_version = {_SCHEMA}")
+
+    def _is_store(self) -> bool:
+        """False for an empty file, which may become one."""
+        application, version, tables = (
+            self._database.execute(query).fetchone()[0]
+            for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
+        )
+        if not application and not tables:
+            return False
+        if application != _APPLICATION:
+            raise DataError(f"{self.path} is a database, but no store of the benchmark: name another file")
+        if version != _SCHEMA:
+            raise DataError(
+                f"the store {self.path} has the format {version}, but this squish-pl ({__version__}) reads {_SCHEMA}: "
+                "use the version that made it, or name another file"
+            )
+        return True
+
+    def _use_write_ahead_log(self) -> None:
+        # sqlite waits for no writer here, such as another process that makes the same file
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                self._database.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._database.execute("BEGIN IMMEDIATE")
+        with self._database:  # commits, or rolls back after an error
+            yield
+
+    @contextmanager
+    def _clear_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise DataError(
+                f"cannot use the store {self.path}: {error}; see that its folder can be written, has space left, and "
+                "that no other process holds the file. What was stored before is kept"
+            ) from None
+        except (sqlite3.DatabaseError, ValidationError) as error:
+            if isinstance(error, (sqlite3.ProgrammingError, sqlite3.IntegrityError)):
+                raise  # ours, not the file's
+            if "not a database" in str(error):
+                raise DataError(f"{self.path} is no SQLite file, so no store of the benchmark: name another") from None
+            reason = str(error).splitlines()[0]
+            raise DataError(
+                f"the store {self.path} is damaged ({reason}): restore a copy, or save what can be read with "
+                f"`sqlite3 {self.path} .recover | sqlite3 recovered.db`, and go on with that"
+            ) from None
+
+
+def _json(record: Answer | ScoreRecord) -> str:
+    # not pydantic's own JSON, which turns what is not finite into null
+    return json.dumps(record.model_dump(mode="json"), ensure_ascii=False)

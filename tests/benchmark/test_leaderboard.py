@@ -1,0 +1,257 @@
+"""The leaderboard, by figures worked out by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import random
+
+import pytest
+import torch
+
+from squish_pl.benchmark.leaderboard import AVERAGE, Leaderboard, Row, Standing, leaderboard
+from squish_pl.benchmark.leaderboard_tables import print_leaderboard, to_csv, to_markdown
+from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task
+from squish_pl.score.bootstrap import bootstrap_interval
+from squish_pl.types import Document
+
+WRITTEN = Answer(outcome=Outcome.WRITTEN, summary="s")
+UNPARSABLE = Answer(outcome=Outcome.UNPARSABLE)
+FAILED = Answer(outcome=Outcome.FAILED, reason="busy")
+
+
+def record(
+    score: float, novel: float = 0.0, within: bool = True, length: float = 0.5, copied: float = 0.0
+) -> ScoreRecord:
+    return ScoreRecord(
+        score=score, novel_score=novel, within_budget=within, length_used=length, copied=copied, information=100.0
+    )
+
+
+def row(
+    contender: str, document: int, answer: Answer | None, sample: int = 0, budget: str = "10%", **scores: ScoreRecord
+) -> Row:
+    return Row(contender, Task(Document(f"text {document}"), budget, sample), answer, scores)
+
+
+def scored(contender: str, document: int, score: float, sample: int = 0, budget: str = "10%") -> Row:
+    return row(contender, document, WRITTEN, sample, budget, r=record(score))
+
+
+def only(board: Leaderboard) -> Standing:
+    (standing,) = board.standings
+    return standing
+
+
+def names(board: Leaderboard) -> list[str]:
+    return [standing.contender for standing in board.standings]
+
+
+def test_mean_over_documents_of_the_mean_over_samples() -> None:
+    rows = [
+        row("a", 0, WRITTEN, 0, r=record(0.1, 0.02, length=0.9, copied=0.2)),
+        row("a", 0, WRITTEN, 1, r=record(0.3, 0.04, length=0.7, copied=0.4)),
+        row("a", 0, WRITTEN, 2, r=record(0.2, 0.03, length=0.8, copied=0.9)),
+        row("a", 1, WRITTEN, 0, r=record(0.6, 0.07, length=0.2, copied=0.1)),
+    ]
+    standing = only(leaderboard(rows, ["r"]))
+    assert standing.squish.mean == pytest.approx((0.2 + 0.6) / 2, abs=1e-15)  # and not 1.2 / 4
+    assert standing.novel.mean == pytest.approx((0.03 + 0.07) / 2, abs=1e-15)
+    assert standing.length_used == pytest.approx((0.8 + 0.2) / 2, abs=1e-15)
+    assert standing.copied == pytest.approx((0.5 + 0.1) / 2, abs=1e-15)
+    assert (standing.rank, standing.documents, standing.coverage, standing.failed) == (1, 2, 1.0, 0)
+    assert (standing.ahead, standing.resolved) == (None, None)
+
+
+def test_what_counts_zero_and_what_is_left_out() -> None:
+    rows = [
+        row("a", 0, WRITTEN, 0, r=record(0.4, 0.2, length=0.6)),
+        row("a", 0, UNPARSABLE, 1),
+        row("a", 1, WRITTEN, 0, r=record(0.5, 0.5, within=False, length=1.4)),  # counts 0 whatever it says
+        row("a", 1, FAILED, 1),
+        row("a", 2, FAILED, 0),
+        row("a", 2, None, 1),
+        row("a", 3, WRITTEN, 0),  # not scored yet
+        row("a", 3, WRITTEN, 1, r=record(0.8, 0.4, length=1.0)),
+    ]
+    standing = only(leaderboard(rows, ["r"]))
+    # documents: (0.4 + 0) / 2, 0, -, 0.8
+    assert standing.squish.mean == pytest.approx((0.2 + 0.0 + 0.8) / 3, abs=1e-15)
+    assert standing.novel.mean == pytest.approx((0.1 + 0.0 + 0.4) / 3, abs=1e-15)
+    assert standing.documents == 3
+    assert standing.failed == 4
+    assert standing.coverage == 0.5
+    assert standing.unparsable == 0.25  # of the four answers
+    assert standing.over_budget == 0.25
+    assert standing.length_used == pytest.approx((0.6 + 1.4 + 1.0) / 3)  # of written ones alone
+
+
+def test_interval_is_the_bootstrap_over_documents_in_any_order_of_rows() -> None:
+    rows = [scored("a", i, 0.01 * i * i, s) for i in range(8) for s in range(2)]
+    standing = only(leaderboard(rows, ["r"]))
+    by_hash = sorted(rows[::2], key=lambda r: r.task.document_hash)
+    values = torch.tensor([r.scores["r"].score for r in by_hash], dtype=torch.float64)
+    assert standing.squish == (pytest.approx(0.01 * 140 / 8), *bootstrap_interval(values))
+    random.Random(0).shuffle(rows)
+    assert only(leaderboard(rows, ["r"])) == standing
+
+
+def test_one_document_has_no_interval() -> None:
+    estimate = only(leaderboard([scored("a", 0, 0.3)], ["r"])).squish
+    assert estimate.mean == 0.3
+    assert math.isnan(estimate.low)
+    assert math.isnan(estimate.high)
+
+
+def test_neighbours_are_compared_over_the_documents_both_have() -> None:
+    rows = [scored("a", i, 0.5 + i) for i in range(10)] + [scored("b", i, 0.4 + i) for i in range(8)]
+    rows += [row("b", i, FAILED) for i in (8, 9)]
+    first, second = leaderboard(rows, ["r"]).standings
+    assert (first.contender, second.contender) == ("a", "b")
+    assert first.ahead is not None
+    assert first.ahead == pytest.approx((0.1, 0.1, 0.1))  # while their means are 1.1 apart
+    assert first.resolved is True
+    assert (second.ahead, second.resolved) == (None, None)
+    assert first.squish.low < second.squish.high  # the single intervals do not tell
+
+
+def test_a_difference_that_changes_its_sign_is_not_resolved() -> None:
+    rows = [scored("a", i, 0.3 if i % 2 else 0.1) for i in range(20)]
+    rows += [scored("b", i, 0.19) for i in range(20)]
+    first, _ = leaderboard(rows, ["r"]).standings
+    assert first.ahead is not None
+    assert first.ahead.mean == pytest.approx(0.01)
+    assert first.ahead.low < 0 < first.ahead.high
+    assert first.resolved is False
+
+
+@pytest.mark.parametrize(("documents", "resolved"), [(5, False), (6, True)])
+def test_few_documents_resolve_nothing(documents: int, resolved: bool) -> None:
+    rows = [scored(name, i, score) for i in range(documents) for name, score in (("a", 0.2), ("b", 0.1))]
+    assert leaderboard(rows, ["r"]).standings[0].resolved is resolved
+
+
+def test_equals_and_strangers_are_not_resolved() -> None:
+    rows = [scored(name, i, 0.1) for i in range(9) for name in "ab"]
+    assert leaderboard(rows, ["r"]).standings[0].resolved is False
+    strangers = [scored("a", i, 0.2) for i in range(9)] + [scored("b", i + 9, 0.1) for i in range(9)]
+    first, _ = leaderboard(strangers, ["r"]).standings
+    assert first.ahead is not None
+    assert math.isnan(first.ahead.mean)
+    assert first.resolved is False
+
+
+def test_rank_by_either_score_and_those_without_any_last() -> None:
+    rows = [
+        row("failing", 0, FAILED),
+        row("negative", 0, WRITTEN, r=record(-0.1, -0.1)),
+        row("novel", 0, WRITTEN, r=record(0.1, 0.3)),
+        row("copying", 0, WRITTEN, r=record(0.4, -0.2)),
+    ]
+    assert names(leaderboard(rows, ["r"])) == ["copying", "novel", "negative", "failing"]
+    by_novel = leaderboard(rows, ["r"], rank_by="novel")
+    assert names(by_novel) == ["novel", "negative", "copying", "failing"]
+    assert [standing.rank for standing in by_novel.standings] == [1, 2, 3, 4]
+    assert by_novel.standings[0].ahead is not None
+    assert by_novel.standings[0].ahead.mean == pytest.approx(0.4)
+    assert math.isnan(by_novel.standings[3].squish.mean)
+
+
+def test_budgets_are_ranked_by_themselves() -> None:
+    rows = [
+        scored(n, 0, s, budget=b)
+        for n, b, s in (("a", "5%", 0.1), ("b", "5%", 0.2), ("a", "10%", 0.4), ("b", "10%", 0.3))
+    ]
+    board = leaderboard(rows, ["r"])
+    assert [(s.budget, s.rank, s.contender) for s in board.standings] == [
+        ("5%", 1, "b"),
+        ("5%", 2, "a"),
+        ("10%", 1, "a"),
+        ("10%", 2, "b"),
+    ]
+
+
+def test_several_references_by_themselves_and_averaged() -> None:
+    rows = [
+        row("a", 0, WRITTEN, r=record(0.2, 0.1, length=0.5, copied=0.2), q=record(0.4, 0.5, length=0.7, copied=0.4)),
+        row("a", 1, WRITTEN, r=record(0.6, 0.2), q=record(0.9, 0.9, within=False)),
+        row("a", 2, WRITTEN, r=record(0.7)),  # not scored by the second
+        row("a", 3, UNPARSABLE),
+    ]
+    first, second, average = leaderboard(rows, ["r", "q"]).standings
+    assert [s.reference for s in (first, second, average)] == ["r", "q", AVERAGE]
+    assert first.squish.mean == pytest.approx((0.2 + 0.6 + 0.7 + 0) / 4)
+    assert second.squish.mean == pytest.approx((0.4 + 0 + 0) / 3)
+    assert average.squish.mean == pytest.approx((0.3 + 0.3 + 0) / 3)
+    assert average.novel.mean == pytest.approx((0.3 + 0.1 + 0) / 3)
+    assert average.over_budget == pytest.approx(0.5 / 3)
+    assert average.length_used == pytest.approx((0.6 + 0.5) / 2)
+    assert [s.coverage for s in (first, second, average)] == [1.0, 0.75, 0.75]
+
+
+def test_the_originals_rules() -> None:
+    rows = [scored("a", i, 0.2) for i in range(8)] + [row("a", 8, UNPARSABLE), row("a", 9, FAILED)]
+    rows += [scored("b", i, 0.9) for i in range(7)]
+    rows += [row("b", i, WRITTEN, r=record(0.0, within=False)) for i in (7, 8, 9)]
+    board = leaderboard(rows, ["r"], original_rules=True)
+    standing = only(board)
+    assert standing.contender == "a"
+    assert standing.squish.mean == pytest.approx(0.2)  # and not 1.6 / 9
+    assert (standing.documents, standing.coverage, standing.failed) == (8, 0.8, 1)
+    assert standing.unparsable == pytest.approx(1 / 9)
+    assert board.notes[0].startswith("By the original's rules: summaries that score 0 are dropped")
+    assert board.notes[1:] == ["Left out at 10% (r): b, 70%"]
+    plain = leaderboard(rows, ["r"])
+    assert plain.notes == []
+    assert [s.squish.mean for s in plain.standings] == pytest.approx([6.3 / 10, 1.6 / 9])
+
+
+def _example(original_rules: bool = False) -> Leaderboard:
+    rows = [scored("a|[b]b[/b]", i, 0.2) for i in range(6)]
+    rows += [Row("lead", r.task, WRITTEN, {"r": record(0.1, -0.01, length=1.0, copied=1.0)}, True) for r in rows]
+    rows += [row("failing", 0, FAILED)]
+    return leaderboard(rows, ["r"], original_rules=original_rules)
+
+
+def test_markdown() -> None:
+    assert to_markdown(_example()) == (
+        "**Budget 10%, reference r, ranked by SQUISH; means [95 % bootstrap interval]**\n\n"
+        "| # | contender | SQUISH | SQUISH-novel | next is behind | over budget | unparsable | coverage | length used "
+        "| copied |\n"
+        "| ---: | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |\n"
+        "| 1 | a\\|[b]b[/b] | 0.2000 [0.2000, 0.2000] | 0.0000 [0.0000, 0.0000] | by 0.1000, resolved | 0% | 0% | 100% "
+        "| 50% | 0% |\n"
+        "| 2 | lead (baseline) | 0.1000 [0.1000, 0.1000] | -0.0100 [-0.0100, -0.0100] |  | 0% | 0% | 100% "
+        "| 100% | 100% |\n"
+        "| 3 | failing | – | – |  | – | – | 0%, 1 failed | – | – |\n"
+    )
+    assert to_markdown(_example(original_rules=True)).endswith("Left out at 10% (r): failing, 0%\n")
+
+
+def test_rich(capsys: pytest.CaptureFixture[str]) -> None:
+    print_leaderboard(_example(original_rules=True))  # no terminal: 80 columns, of which rich would cut figures
+    text = capsys.readouterr().out
+    for part in (
+        "a|[b]b[/b]",
+        "[0.2000, 0.2000]",
+        "[-0.0100, -0.0100]",
+        "by 0.1000,",
+        "100%",
+        "SQUISH-novel",
+        "copied",
+    ):
+        assert part in text
+    assert "By the original's rules" in text
+    assert "Left out at 10% (r): failing, 0%" in text
+
+
+def test_csv_holds_every_figure_in_full() -> None:
+    lines = list(csv.DictReader(io.StringIO(to_csv(_example()))))
+    assert [line["contender"] for line in lines] == ["a|[b]b[/b]", "lead", "failing"]
+    assert float(lines[0]["squish"]) == pytest.approx(0.2, abs=1e-16)
+    assert float(lines[0]["ahead"]) == pytest.approx(0.1, abs=1e-16)
+    assert (lines[0]["resolved"], lines[1]["is_baseline"], lines[0]["rules"]) == ("True", "True", "benchmark")
+    assert [lines[2][name] for name in ("squish", "squish_low", "ahead", "resolved", "copied")] == [""] * 5
+    assert "original" in to_csv(_example(original_rules=True))
+    assert to_csv(leaderboard([], ["r"])).strip() == ""

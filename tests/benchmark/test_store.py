@@ -1,0 +1,302 @@
+"""The store: what was put is there, after a kill, beside another writer, and never under another template."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import pytest
+
+from squish_pl.benchmark.contenders import Contender
+from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task
+from squish_pl.benchmark.store import ScoreKey, Store, reference_identity
+from squish_pl.errors import DataError
+from squish_pl.score import ScoreTemplate
+from squish_pl.types import Document
+
+FORK = multiprocessing.get_context("fork")  # no store is open in this process when it forks
+
+
+class Named(Contender):
+    """A contender that is only a name and an identity."""
+
+    def __init__(self, name: str = "a", identity: str = "one") -> None:
+        super().__init__(name)
+        self._identity = identity
+
+    @property
+    def identity(self) -> str:
+        return self._identity
+
+    def summarise(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
+        raise NotImplementedError
+
+
+def task(number: int = 0, budget: str = "10%", sample: int = 0) -> Task:
+    return Task(Document(f"text {number}"), budget, sample)
+
+
+def written(summary: str) -> Answer:
+    return Answer(outcome=Outcome.WRITTEN, summary=summary)
+
+
+def failed(reason: str) -> Answer:
+    return Answer(outcome=Outcome.FAILED, reason=reason)
+
+
+SCORE = ScoreRecord(
+    score=0.1 + 0.2, novel_score=-1e-17, within_budget=True, length_used=0.9, copied=1 / 3, information=123.4
+)
+
+
+def test_answers_come_back_as_they_were_put(tmp_path: Path) -> None:
+    answer = Answer(
+        outcome=Outcome.WRITTEN,
+        summary="naïve 東京\n\x00'\"",
+        prompt_tokens=7,
+        completion_tokens=3,
+        cost=0.1,
+        seconds=2.5,
+    )
+    with Store(tmp_path / "deep" / "store.db") as store:
+        store.put_answer(Named(), task(), answer)
+    with Store(tmp_path / "deep" / "store.db") as store:
+        assert store.answers(Named(), [task(), task(1)]) == {task(): answer}
+
+
+def test_every_part_of_the_key_counts(tmp_path: Path) -> None:
+    with Store(tmp_path / "store.db") as store:
+        store.put_answer(Named(), task(), written("x"))
+        others = [task(1), task(budget="5%"), task(sample=1)]
+        assert store.answers(Named(), others) == {}
+        assert store.answers(Named("b"), [task()]) == {}
+        assert store.answers(Named(identity="two"), [task()]) == {}
+        renamed = Task(Document("text 0", id="other", url="other"), "10%", highlights="h")
+        assert store.answers(Named(), [renamed]) == {renamed: written("x")}  # the text is what counts
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kept"),
+    [
+        (failed("busy"), failed("still busy"), failed("still busy")),
+        (failed("busy"), written("x"), written("x")),
+        (failed("busy"), Answer(outcome=Outcome.UNPARSABLE), Answer(outcome=Outcome.UNPARSABLE)),
+        (written("x"), failed("busy"), written("x")),
+        (written("x"), written("y"), written("x")),
+        (Answer(outcome=Outcome.UNPARSABLE), written("y"), Answer(outcome=Outcome.UNPARSABLE)),
+    ],
+)
+def test_only_failures_are_replaced(tmp_path: Path, first: Answer, second: Answer, kept: Answer) -> None:
+    with Store(tmp_path / "store.db") as store:
+        store.put_answer(Named(), task(), first)
+        store.put_answer(Named(), task(), second)
+        assert store.answers(Named(), [task()]) == {task(): kept}
+
+
+def test_failed_and_missing_answers_are_asked_again(tmp_path: Path) -> None:
+    with Store(tmp_path / "store.db") as store:
+        store.put_answer(Named(), task(0), failed("busy"))
+        store.put_answer(Named(), task(1), Answer(outcome=Outcome.UNPARSABLE))
+        store.put_answer(Named(), task(2), written("x"))
+        assert store.open_tasks(Named(), [task(i) for i in range(4)]) == [task(0), task(3)]
+
+
+def test_scores_come_back_bit_by_bit_and_never_under_another_template(tmp_path: Path) -> None:
+    key, other = ScoreKey.of(task(), "summary"), ScoreKey.of(task(), "another summary")
+    ours = reference_identity("abc", ScoreTemplate(), 4)
+    odd = SCORE.model_copy(update={"length_used": math.inf})
+    with Store(tmp_path / "store.db") as store:
+        store.put_scores(ours, {key: SCORE, other: odd})
+        store.put_scores(ours, {key: odd})  # the first stays
+        assert store.scores(ours, [key, other, ScoreKey.of(task(1), "summary")]) == {key: SCORE, other: odd}
+        for changed in (
+            reference_identity("abd", ScoreTemplate(), 4),
+            reference_identity("abc", ScoreTemplate(frame="{summary}\n"), 4),
+            reference_identity("abc", ScoreTemplate(start_token="<s>"), 4),
+            reference_identity("abc", ScoreTemplate(), 3),
+        ):
+            assert store.scores(changed, [key, other]) == {}
+
+
+def test_scores_are_put_together_or_not_at_all(tmp_path: Path) -> None:
+    keys = [ScoreKey.of(task(), "one"), ScoreKey(object(), "10%", "two")]  # type: ignore[arg-type]
+    with Store(tmp_path / "store.db") as store:
+        with pytest.raises(sqlite3.Error):
+            store.put_scores("r", dict.fromkeys(keys, SCORE))
+        assert store.scores("r", keys[:1]) == {}
+        store.put_scores("r", {keys[0]: SCORE})  # the store goes on
+
+
+def _write_for_ever(path: Path, told: Path) -> None:
+    """Puts answers one by one, and tells of each behind it."""
+    with Store(path) as store, told.open("w") as file:
+        for number in range(10**9):
+            store.put_answer(Named(), task(number), written(f"summary {number} " * 50))
+            store.put_scores("r", {ScoreKey.of(task(number), "s"): SCORE})
+            file.write(f"{number}\n")
+            file.flush()
+
+
+def test_a_killed_writer_loses_nothing_it_told_of(tmp_path: Path) -> None:
+    path, told = tmp_path / "store.db", tmp_path / "told"
+    for _ in range(2):  # the second one goes on in the file that the first left behind
+        told.unlink(missing_ok=True)
+        process = FORK.Process(target=_write_for_ever, args=(path, told))
+        process.start()
+        assert process.pid is not None
+        deadline = time.monotonic() + 120
+        while not (told.exists() and told.read_text().count("\n") > 20):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        count = told.read_text().count("\n")
+        with Store(path) as store:
+            answers = store.answers(Named(), [task(i) for i in range(count)])
+            assert [a.summary for a in answers.values()] == [f"summary {i} " * 50 for i in range(count)]
+            assert len(store.scores("r", [ScoreKey.of(task(i), "s") for i in range(count)])) == count
+
+
+def _write_some(path: Path, name: str, start: Barrier) -> None:
+    start.wait(120)  # all of them open the new file at once
+    with Store(path) as store:
+        for number in range(40):
+            store.put_answer(Named("shared"), task(number), written(name))
+            store.put_answer(Named(name), task(number), written(name))
+            store.put_scores(name, {ScoreKey.of(task(number), "s"): SCORE})
+
+
+def test_writers_at_once_lose_nothing_and_keep_the_first(tmp_path: Path) -> None:
+    path, names = tmp_path / "store.db", ["one", "two", "three"]
+    start = FORK.Barrier(len(names))
+    processes = [FORK.Process(target=_write_some, args=(path, name, start)) for name in names]
+    for process in processes:
+        process.start()
+    with_first: dict[Task, Answer] = {}
+    tasks = [task(i) for i in range(40)]
+    while any(process.is_alive() for process in processes):
+        if path.exists():
+            with Store(path) as store:
+                seen = store.answers(Named("shared"), tasks)
+            assert with_first.items() <= seen.items()  # an answer never changes
+            with_first = seen
+        time.sleep(0.05)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    with Store(path) as store:
+        assert len(store.answers(Named("shared"), tasks)) == 40
+        for name in names:
+            assert store.answers(Named(name), tasks) == {t: written(name) for t in tasks}
+            assert len(store.scores(name, [ScoreKey.of(t, "s") for t in tasks])) == 40
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("some notes, long enough to be no empty database " * 100)
+    before = path.read_bytes()
+    with pytest.raises(DataError, match=r"notes\.txt is no SQLite file"):
+        Store(path)
+    assert path.read_bytes() == before
+
+
+def test_a_database_of_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    database = sqlite3.connect(path)
+    database.execute("CREATE TABLE mine (a)")
+    database.close()
+    with pytest.raises(DataError, match="is a database, but no store"):
+        Store(path)
+
+
+def test_a_store_of_another_version(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    Store(path).close()
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA user_version = 99")
+    database.close()
+    with pytest.raises(DataError, match=r"has the format 99, but this squish-pl .* reads 1: use the version"):
+        Store(path)
+
+
+@pytest.mark.parametrize("harm", ["cut", "overwritten", "answer"])
+def test_a_damaged_file(tmp_path: Path, harm: str) -> None:
+    path = tmp_path / "store.db"
+    with Store(path) as store:
+        for number in range(100):
+            store.put_answer(Named(), task(number), written("summary " * 50))
+    content = path.read_bytes()
+    if harm == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif harm == "overwritten":
+        path.write_bytes(content[:8192] + b"\x07" * 8192 + content[16384:])
+    else:
+        path.write_bytes(content.replace(b'"outcome": "written"', b'"outcome": "wrotten"'))
+    with pytest.raises(DataError, match=r"the store .* is damaged .*: restore a copy, or save"), Store(path) as store:
+        store.answers(Named(), [task(i) for i in range(100)])
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"cannot make the folder .*file/deep for the store: .*; name another path"):
+        Store(tmp_path / "file" / "deep" / "store.db")
+    with pytest.raises(DataError, match=r"cannot use the store .*: unable to open database file; see that its folder"):
+        Store(tmp_path)
+
+
+def test_a_folder_without_permission() -> None:
+    script = (
+        "import os, sys\n"
+        "from squish_pl.benchmark.store import Store\n"
+        "from squish_pl.errors import DataError\n"
+        "if os.getuid() == 0:\n"  # nothing is forbidden to root
+        "    os.setuid(65534)\n"
+        "for path in sys.argv[1:]:\n"
+        "    try:\n"
+        "        Store(path)\n"
+        "    except DataError as error:\n"
+        "        print(error)\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:  # not tmp_path, whose parents only its owner may enter
+        os.chmod(folder, 0o555)
+        paths = [f"{folder}/store.db", f"{folder}/new/store.db"]
+        command = [sys.executable, "-c", script, *paths]
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(f"cannot use the store {paths[0]}: unable to open database file; see that its folder")
+    assert lines[1].startswith(f"cannot make the folder {folder}/new for the store: Permission denied; name another")
+
+
+def test_a_store_that_is_held_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "store.db"
+    Store(path).close()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr("squish_pl.benchmark.store._PATIENCE", 0.1)
+    with pytest.raises(DataError, match=r"database is locked; .* no other process holds the file"):
+        Store(path)
+    other.close()
+
+
+def test_the_switch_to_the_log_waits_for_another_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "store.db"
+    Store(path).close()
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("PRAGMA journal_mode = DELETE")
+    other.execute("BEGIN IMMEDIATE")  # as if another process wrote between our two steps of opening
+    monkeypatch.setattr(Store, "_check_and_make", lambda self: None)
+    release = threading.Timer(0.3, other.execute, ["COMMIT"])
+    release.start()
+    with Store(path) as store:
+        store.put_answer(Named(), task(), written("x"))
+    release.join()
+    other.close()
