@@ -42,11 +42,11 @@ def main(
         "grouped": make_module(backbone, "grouped", group, completion, passes),
     }
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
-    for batch in batches:
+    for number, batch in enumerate(batches):
         for name, module in ways.items():
             backbone.policy.grouped = name == "grouped"  # make_backbone has tried that it can
-            rounds[name].append(module.run(batch))
-    results = {name: summarise(measured[1:]) for name, measured in rounds.items()}
+            rounds[name].append(module.run(batch, counted=number == 0))
+    results = {name: summarise(measured) for name, measured in rounds.items()}
     report(f"round, P={prompt} G={group} C={completion} K={passes} D={documents}", results, settings, json)
     if not json:
         report_parts(results)

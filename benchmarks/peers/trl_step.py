@@ -222,9 +222,9 @@ def main(
         callback.trainer = trainer
         trainer.train()
     check(trainer, prompts, group, completion, passes, repeats + 1)
-    results = {"TRL": summarise(callback.measured[1:])}
+    results = {"TRL": summarise(callback.measured)}
     if ours:
-        results["ours"] = summarise(our_rounds[1:])
+        results["ours"] = summarise(our_rounds)
     report(f"round, P={prompt} G={group} C={completion} K={passes} D={documents}", results, settings, json)
     if not json:
         report_parts(results)
