@@ -1,4 +1,4 @@
 """The benchmark: any summariser, one leaderboard.
 
-    documents x budgets x samples -> contenders -> answers -> store -> scorer -> scores -> store -> leaderboard, report
+documents x budgets x samples -> contenders -> answers -> store -> scorer -> scores -> store -> leaderboard, report
 """

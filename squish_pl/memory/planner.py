@@ -20,6 +20,9 @@ from squish_pl.score.scorer import CPU_BATCH_TOKENS
 
 log = logging.getLogger(__name__)
 
+# On a CPU the C library leaves holes between tensors: 7.7 GB were resident where 3.4 GB of tensors were counted
+_CPU_SHARE = 0.45
+
 Checkpointing = Literal["auto", "none", "selective", "full"]
 
 
@@ -181,6 +184,8 @@ class MemoryPlan:
         free = free_bytes(self.device) - settings.margin * total
         if settings.limit_gb is not None:
             free = min(free, settings.limit_gb * 1e9 - used_bytes(self.device))
+        if self.device.type == "cpu":
+            free *= _CPU_SHARE
         resident = self.costs.gradients + (0 if self._offload else self.costs.optimizer_state)
         return max(0, int(free) - resident)
 

@@ -99,6 +99,7 @@ class LineCosts:
 def make_plan(
     monkeypatch, free, checkpointing="auto", most=10_000, offload=False, used=0, total=0, before=None, **settings
 ):
+    monkeypatch.setattr(planner, "_CPU_SHARE", share)
     for name, value in (("free_bytes", free), ("used_bytes", used), ("total_bytes", total)):
         monkeypatch.setattr(planner, name, lambda device, value=value: value)
     scoring = Limit("scoring pass", "tokens", most)
@@ -137,6 +138,7 @@ def test_margin_limit_and_offload(monkeypatch):
     # 16,000 bytes in all, 9,000 of them taken
     assert make_plan(monkeypatch, 10_000, used=9_000, limit_gb=16e-6).available == 7_000 - 300
     assert make_plan(monkeypatch, 50).available == 0
+    assert make_plan(monkeypatch, 10_000, share=0.45).available == 4_500 - 300  # holes between tensors
 
 
 def test_running_out_takes_half_and_keeps_less_for_backward(monkeypatch):
