@@ -97,7 +97,16 @@ class LineCosts:
 
 
 def make_plan(
-    monkeypatch, free, checkpointing="auto", most=10_000, offload=False, used=0, total=0, before=None, **settings
+    monkeypatch,
+    free,
+    checkpointing="auto",
+    most=10_000,
+    offload=False,
+    used=0,
+    total=0,
+    before=None,
+    share=1,
+    **settings,
 ):
     monkeypatch.setattr(planner, "_CPU_SHARE", share)
     for name, value in (("free_bytes", free), ("used_bytes", used), ("total_bytes", total)):
