@@ -87,9 +87,10 @@ def main(
         measured.append((seconds, dict(module.clock.peak_bytes), torch.cuda.memory_allocated(device)))
     seconds, peaks, _ = measured[-1]
     tokens = phase_tokens(module, documents, prompt, completion)
+    expected = foretold(module, prompt, completion)
     figures = {
         phase: {
-            "foretold_gb": foretold(module, prompt, completion)[phase],
+            "foretold_gb": expected[phase],
             "peak_gb": max(p[phase] for _, p, _ in measured) / 1e9,
             "seconds": seconds[phase],
             "tokens_per_second": tokens[phase] / seconds[phase],

@@ -62,7 +62,7 @@ def module_problems(m: SquishModule) -> list[str]:
     return found
 
 
-def run_problems(module: SquishModule, datamodule: Any, trainer: Any) -> list[str]:
+def run_problems(module: SquishModule, trainer: Any) -> list[str]:
     """What is wrong between the parts of a training run, a sentence each."""
     found = []
     for checkpoint in (c for c in trainer.callbacks if hasattr(c, "monitor")):

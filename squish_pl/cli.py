@@ -88,7 +88,7 @@ class SquishCLI(LightningCLI):
         """Builds module, data and trainer, and reports every problem of all three together."""
         with all_problems_together():
             super().instantiate_classes()
-            check = run_problems(self.model, self.datamodule, self.trainer) if self.subcommand == "fit" else None
+            check = run_problems(self.model, self.trainer) if self.subcommand == "fit" else None
             report_problems(trainer_problems(self.trainer) if check is None else check)
 
     def _parse_ckpt_path(self) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from squish_pl.errors import DataError
 from squish_pl.memory import within
@@ -98,17 +97,13 @@ class Engine:
             self.plan.rollout.take(rows)
             count = rows // group_size
             some = seeds[len(groups) : len(groups) + count]
-            policy, tokenizer = self.backbone.policy, self._tokenizer
+            policy, tokenizer = self.backbone.policy, self.backbone.tokenizer
             return sample(policy, tokenizer, self.template, left[:count], group_size, settings, some)
 
         advice = "lower model.group_size, data.max_tokens or model.sampling.max_new_tokens, or take a smaller model"
         while len(groups) < len(prompts):
             groups += within(self.plan.rollout, self.plan.device, work, group_size, advice)
         return groups
-
-    @property
-    def _tokenizer(self) -> PreTrainedTokenizerBase:
-        return self.backbone.tokenizer
 
     def _check(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> None:
         longest = max(prompts, key=lambda prompt: len(prompt.token_ids))

@@ -94,13 +94,30 @@ def read_summaries(path: str) -> list[dict[str, Any]]:
     Raises:
         DataError: The file cannot be read, or a line is no such record; the message names it.
     """
+    return [record for _, record in numbered_summaries(path, read_text(path))]
+
+
+def read_text(path: str) -> str:
+    """The text of a file of summaries.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
     try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8-sig").split("\n")
+        return Path(path).expanduser().read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise DataError(f"cannot read the summaries {path!r}: {reason}") from None
+
+
+def numbered_summaries(path: str, text: str) -> list[tuple[int, dict[str, Any]]]:
+    """The records of JSON lines with the numbers of their lines; the path is for messages.
+
+    Raises:
+        DataError: A line is no record with a field `summary`; the message names it.
+    """
     records = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -109,7 +126,7 @@ def read_summaries(path: str) -> list[dict[str, Any]]:
             record = None
         if not isinstance(record, dict) or not isinstance(record.get("summary", 0), (str, type(None))):
             raise DataError(f'{path} line {number}: expected {{"summary": "text" or null, ...}}, but got {line[:60]!r}')
-        records.append(record | {"summary": _whole(record.get("summary"))})
+        records.append((number, record | {"summary": _whole(record.get("summary"))}))
     return records
 
 

@@ -9,7 +9,7 @@ Flash attention holds no square matrix, so all of it is linear in the tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import torch
@@ -102,12 +102,12 @@ class Costs:
         return int(self._backbone.policy.config.vocab_size)
 
     @cached_property
-    def _plain(self) -> tuple[float, float]:
+    def _plain(self) -> list[float]:
         """Bytes a token (kept for backward, at the peak) without checkpointing."""
         return _slopes(lambda tokens: self._pass(tokens, 0))
 
     @cached_property
-    def _checkpointed(self) -> tuple[float, float]:
+    def _checkpointed(self) -> list[float]:
         """The same with every layer checkpointed."""
         return _slopes(lambda tokens: self._pass(tokens, self.layers))
 
@@ -115,11 +115,12 @@ class Costs:
     def _forward(self) -> float:
         """Bytes a token of a pass without gradients."""
 
-        def work(tokens: int) -> tuple[int, int]:
+        def work(tokens: int) -> tuple[int]:
             with torch.no_grad():
-                return 0, peak_bytes(lambda: self._hidden(tokens))
+                return (peak_bytes(lambda: self._hidden(tokens)),)
 
-        return _slopes(work)[1]
+        (per_token,) = _slopes(work)
+        return per_token
 
     @cached_property
     def _head_bytes(self) -> float:
@@ -128,11 +129,12 @@ class Costs:
         with torch.no_grad():
             hidden = self._hidden(4)[:1]
 
-        def work(tokens: int) -> tuple[int, int]:
+        def work(tokens: int) -> tuple[int]:
             rows = hidden.expand(tokens, -1).contiguous().requires_grad_()
-            return 0, peak_bytes(lambda: policy.token_log_probs(rows, self._ids(tokens), 1.0))
+            return (peak_bytes(lambda: policy.token_log_probs(rows, self._ids(tokens), 1.0)),)
 
-        return _slopes(work)[1]
+        (per_token,) = _slopes(work)
+        return per_token
 
     def _pass(self, tokens: int, checkpointed: int) -> tuple[int, int]:
         before = self._backbone.checkpointed_layers
@@ -161,8 +163,8 @@ class Costs:
         return torch.arange(tokens, device=self._backbone.policy.device) % self._vocabulary
 
 
-def _slopes(measure: Callable[[int], tuple[int, int]]) -> tuple[float, float]:
-    """How much both figures grow with each token; what does not grow with them (gradients) drops out."""
+def _slopes(measure: Callable[[int], Sequence[int]]) -> list[float]:
+    """How much each figure grows with each token; what does not grow with them (gradients) drops out."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     with (
         torch.random.fork_rng(devices=devices),  # a trial's dropout must not move the run's random numbers
@@ -171,5 +173,4 @@ def _slopes(measure: Callable[[int], tuple[int, int]]) -> tuple[float, float]:
         torch.enable_grad(),
     ):
         small, large = measure(_SMALL), measure(_LARGE)
-    kept, peak = ((b - a) / (_LARGE - _SMALL) for a, b in zip(small, large, strict=True))
-    return kept, peak
+    return [(b - a) / (_LARGE - _SMALL) for a, b in zip(small, large, strict=True)]

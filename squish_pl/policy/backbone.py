@@ -66,7 +66,7 @@ class Backbone(nn.Module):
         self.model.eval()  # peft's wrapper begins in training mode around a base in evaluation mode
         self.compiled = False
         self._layers = _checkpointable(model)
-        self.checkpointed_layers = 0
+        self.checkpoint_layers(0)
         self._lm = LanguageModel(model)
         self._half = model.dtype in (torch.bfloat16, torch.float16)
         for layer in self.model.modules():
@@ -268,16 +268,13 @@ class ReferenceView(ReferenceModel):
 
 
 def _checkpointable(model: PreTrainedModel) -> list[nn.Module]:
-    """The layers whose checkpointing transformers can switch, made ready and switched off; none in some models."""
+    """The layers whose checkpointing transformers can switch, made ready; none in some models."""
     if not model.supports_gradient_checkpointing:
         return []
     # transformers is renaming it
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})
-    layers: list[nn.Module] = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-    for layer in layers:
-        setattr(layer, "gradient_checkpointing", False)  # noqa: B010 - nn.Module types attributes as modules
-    return layers
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
 class _Handle:

@@ -154,9 +154,7 @@ def group_attention(
 
 
 @group_attention.register_fake
-def _(
-    q: Tensor, k: Tensor, v: Tensor, groups: Tensor, pad: Tensor, unpad: Tensor, scale: float
-) -> tuple[Tensor, Tensor]:
+def _(q: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     lse_dtype = q.dtype if q.dtype == torch.float64 else torch.float32
     return q.new_empty(q.shape), q.new_empty(q.shape[:-1], dtype=lse_dtype)
 
@@ -202,18 +200,7 @@ def group_attention_backward(
 
 
 @group_attention_backward.register_fake
-def _(
-    grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    groups: Tensor,
-    pad: Tensor,
-    unpad: Tensor,
-    scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
 
 

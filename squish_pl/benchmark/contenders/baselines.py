@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
@@ -203,15 +203,20 @@ class Highlights(Contender):
 
 def split_sentences(text: str) -> list[str]:
     """The sentences of a text; none goes over the end of a line, since news come with a paragraph on each line."""
+    punkt = _punkt()
+    return [
+        stripped for line in text.splitlines() for sentence in punkt.tokenize(line) if (stripped := sentence.strip())
+    ]
+
+
+@cache
+def _punkt() -> Any:
     from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
     # Punkt with our abbreviations in place of those of its trained model, which is a download
     parameters = PunktParameters()
     parameters.abbrev_types = set(_ABBREVIATIONS.split())
-    punkt = PunktSentenceTokenizer(parameters)
-    return [
-        stripped for line in text.splitlines() for sentence in punkt.tokenize(line) if (stripped := sentence.strip())
-    ]
+    return PunktSentenceTokenizer(parameters)
 
 
 class _Words:

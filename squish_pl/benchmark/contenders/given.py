@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from squish_pl.benchmark.contenders.base import Contender
@@ -11,7 +10,7 @@ from squish_pl.benchmark.records import Answer, Outcome, Task, text_hash
 from squish_pl.data.filters import document_id
 from squish_pl.errors import BudgetError, DataError
 from squish_pl.score.budget import Budget
-from squish_pl.score_command import read_summaries
+from squish_pl.score_command import numbered_summaries, read_text
 from squish_pl.tokens import whole_characters
 from squish_pl.types import Document
 
@@ -93,15 +92,14 @@ class GivenSummaries(Contender):
                 yield task, Answer(outcome=Outcome.WRITTEN, summary=summary)
 
     def _read(self) -> list[_Line]:
-        records = read_summaries(self.path)
+        text = read_text(self.path)
+        records = numbered_summaries(self.path, text)
         if not records:
             raise DataError(
                 f'{self.path} holds no summary: expected {{"summary": "text" or null, ...}} on each of its lines'
             )
-        content = Path(self.path).expanduser().read_text(encoding="utf-8-sig")
-        self._hash = text_hash(content)
-        numbers = [number for number, line in enumerate(content.split("\n"), 1) if line.strip()]
-        return [self._line(number, record) for number, record in zip(numbers, records, strict=True)]
+        self._hash = text_hash(text)
+        return [self._line(number, record) for number, record in records]
 
     def _line(self, number: int, record: dict[str, Any]) -> _Line:
         line = _Line(number, record["summary"], None, 0, {f: record[f] for f in _FIELDS if record.get(f)})
