@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import math
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from itertools import groupby
 
 from rich.box import SIMPLE_HEAD
@@ -14,9 +16,13 @@ from rich.table import Table
 from rich.text import Text
 
 from squish_pl.benchmark.leaderboard import Estimate, Leaderboard, Standing
+from squish_pl.benchmark.published import MARK, SOURCE, PublishedScore
+from squish_pl.benchmark.report.findings import Usage
+from squish_pl.markdown import escape
 
 _NAME = "contender"
 _LEAST_WIDTH = 120  # a narrower terminal wraps lines, where rich would leave figures out
+_REASONS = 3  # of failures, most frequent first
 _TEXT_COLUMNS = (_NAME, "next is behind")
 
 
@@ -37,15 +43,63 @@ def print_leaderboard(board: Leaderboard, console: Console | None = None) -> Non
         console.print(note, markup=False, highlight=False)
 
 
+def print_usage(usages: Sequence[Usage], console: Console | None = None) -> None:
+    """Prints what the answers took, where anything is known, and why some are missing."""
+    console = console or Console(width=max(Console().width, _LEAST_WIDTH))
+    told = [usage for usage in usages if usage.completion_tokens or usage.cost is not None]
+    if told:
+        table = Table(title="What the answers took", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for heading in (_NAME, "answers", "tokens read", "tokens written", "US dollars", "seconds"):
+            table.add_column(heading, justify="left" if heading == _NAME else "right")
+        for usage in told:
+            tokens = f"{usage.prompt_tokens:,}", f"{usage.completion_tokens:,}"
+            cost = "–" if usage.cost is None else f"{usage.cost:.4f}"
+            table.add_row(Text(usage.contender), f"{usage.answers:,}", *tokens, cost, f"{usage.seconds:.1f}")
+        console.print(table)
+    for usage in usages:
+        if usage.failed:
+            console.print(
+                f"{usage.contender}: {usage.failed} of {usage.failed + usage.answers} tasks failed and are left out; "
+                "the same command asks for them again",
+                style="bold",
+                markup=False,
+            )
+        for reason, count in usage.reasons[:_REASONS]:
+            console.print(f"  {usage.contender}: {count} x {reason}", markup=False, highlight=False)
+
+
+def print_published(scores: Sequence[PublishedScore], budgets: Sequence[str], console: Console | None = None) -> None:
+    """Prints published values for these budgets, marked as what they are."""
+    console = console or Console()
+    by_model: dict[str, dict[str, float]] = {}
+    for score in scores:
+        if score.budget in budgets:
+            by_model.setdefault(f"{score.model} ({score.mode})", {})[score.budget] = score.squish
+    if not by_model:
+        return
+    shown = list(dict.fromkeys(score.budget for score in scores if score.budget in budgets))
+    table = Table(title=Text(f"{SOURCE}: {MARK}"), title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("model")
+    for budget in shown:
+        table.add_column(f"SQUISH@{budget}", justify="right")
+    for model, values in by_model.items():
+        table.add_row(Text(model), *(f"{values[b]:.3f}" if b in values else "–" for b in shown))
+    console.print(table)
+
+
 def to_markdown(board: Leaderboard) -> str:
-    """The same tables in Markdown, each under its title, and the notes."""
+    """The same tables in Markdown, each under its title, and the notes; names are escaped."""
     parts = []
-    for title, standings in _groups(board):
+    plain = [
+        replace(s, contender=escape(s.contender), budget=escape(s.budget), reference=escape(s.reference))
+        for s in board.standings
+    ]
+    for title, standings in _groups(replace(board, standings=plain)):
         rows = [_cells(standing, gap=" ") for standing in standings]
         rules = ["---" if heading in _TEXT_COLUMNS else "---:" for heading in rows[0]]
         lines = [list(rows[0]), rules, *(list(row.values()) for row in rows)]
-        parts.append(f"**{title}**\n\n" + "\n".join(_markdown_line(line) for line in lines))
-    return "\n\n".join([*parts, *board.notes]) + "\n"
+        parts.append(f"**{title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return "\n\n".join([*parts, *(html.escape(note, quote=False) for note in board.notes)]) + "\n"
 
 
 def to_csv(board: Leaderboard) -> str:
@@ -97,10 +151,6 @@ def _interval(estimate: Estimate, gap: str) -> str:
 
 def _share(value: float) -> str:
     return f"{value:.0%}" if math.isfinite(value) else "–"
-
-
-def _markdown_line(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _flat(standing: Standing) -> dict[str, object]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from squish_pl.callbacks.samples import escape
 from squish_pl.language_model import PACKAGE_PREFIX
+from squish_pl.markdown import escape
 from squish_pl.module import SquishModule
 from squish_pl.validation import budgets_of
 

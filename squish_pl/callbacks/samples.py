@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import html
-
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from squish_pl.errors import report_problems
+from squish_pl.markdown import escape
 from squish_pl.module import SquishModule
 from squish_pl.validation import Validated
 
@@ -52,11 +51,3 @@ def _said(line: Validated) -> str:
     if line.summary is None:
         return f"({line.finish}: no summary to parse)"
     return line.summary if line.within_budget else f"(over the budget or empty) {line.summary}"
-
-
-def escape(text: str) -> str:
-    """Text that stays text in a Markdown table shown as HTML: one line, no tags, links, emphasis or columns."""
-    flat = html.escape(" ".join(text.split()))
-    for sign in "\\`*_{}[]()#+-!|~":
-        flat = flat.replace(sign, f"&#{ord(sign)};") if sign != "#" else flat
-    return flat

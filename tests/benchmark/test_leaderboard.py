@@ -6,13 +6,22 @@ import csv
 import io
 import math
 import random
+import re
 
 import pytest
 import torch
 
 from squish_pl.benchmark.leaderboard import AVERAGE, Leaderboard, Row, Standing, leaderboard
-from squish_pl.benchmark.leaderboard_tables import print_leaderboard, to_csv, to_markdown
+from squish_pl.benchmark.leaderboard_tables import (
+    print_leaderboard,
+    print_published,
+    print_usage,
+    to_csv,
+    to_markdown,
+)
+from squish_pl.benchmark.published import PublishedScore
 from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task
+from squish_pl.benchmark.report.findings import Usage
 from squish_pl.score.bootstrap import bootstrap_interval
 from squish_pl.types import Document
 
@@ -220,8 +229,8 @@ def test_markdown() -> None:
         "| # | contender | SQUISH | SQUISH-novel | next is behind | over budget | unparsable | coverage | length used "
         "| copied |\n"
         "| ---: | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |\n"
-        "| 1 | a\\|[b]b[/b] | 0.2000 [0.2000, 0.2000] | 0.0000 [0.0000, 0.0000] | by 0.1000, resolved | 0% | 0% | 100% "
-        "| 50% | 0% |\n"
+        "| 1 | a&#124;&#91;b&#93;b&#91;/b&#93; | 0.2000 [0.2000, 0.2000] | 0.0000 [0.0000, 0.0000] "
+        "| by 0.1000, resolved | 0% | 0% | 100% | 50% | 0% |\n"
         "| 2 | lead (baseline) | 0.1000 [0.1000, 0.1000] | -0.0100 [-0.0100, -0.0100] |  | 0% | 0% | 100% "
         "| 100% | 100% |\n"
         "| 3 | failing | – | – |  | – | – | 0%, 1 failed | – | – |\n"
@@ -255,3 +264,62 @@ def test_csv_holds_every_figure_in_full() -> None:
     assert [lines[2][name] for name in ("squish", "squish_low", "ahead", "resolved", "copied")] == [""] * 5
     assert "original" in to_csv(_example(original_rules=True))
     assert to_csv(leaderboard([], ["r"])).strip() == ""
+
+
+def cells(text: str) -> list[list[str]]:
+    """The cells of the lines, which at least two spaces part."""
+    return [re.split(r"\s{2,}", line.strip()) for line in text.splitlines() if line.strip()]
+
+
+def test_usage_says_what_was_told_and_why_answers_are_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    reasons = [("HTTP 500: [b]it broke[/b]", 4), ("refused", 2), ("an empty answer", 1), ("no connection", 1)]
+    print_usage(
+        [
+            Usage("a|[b]b[/b]", 1200, 5, 1234567, 89000, 0.12345, 61.26, reasons),
+            Usage("free", 12, 0, 0, 0, 0.0, 0.5),  # a cost of nothing is known
+            Usage("tokens", 3, 0, 10, 4, None, 1.0),
+            Usage("opening", 12, 0, 0, 0, None, 0.1),  # which tells nothing
+            Usage("down", 0, 12, 0, 0, None, 0.0, [("no connection", 12)]),
+        ]
+    )
+    title, headings, _, *rest = cells(capsys.readouterr().out)
+    assert title == ["What the answers took"]
+    assert headings == ["contender", "answers", "tokens read", "tokens written", "US dollars", "seconds"]
+    assert rest == [
+        ["a|[b]b[/b]", "1,200", "1,234,567", "89,000", "0.1235", "61.3"],
+        ["free", "12", "0", "0", "0.0000", "0.5"],
+        ["tokens", "3", "10", "4", "–", "1.0"],
+        ["a|[b]b[/b]: 5 of 1205 tasks failed and are left out; the same command asks for them again"],
+        ["a|[b]b[/b]: 4 x HTTP 500: [b]it broke[/b]"],
+        ["a|[b]b[/b]: 2 x refused"],
+        ["a|[b]b[/b]: 1 x an empty answer"],  # the three most frequent are enough
+        ["down: 12 of 12 tasks failed and are left out; the same command asks for them again"],
+        ["down: 12 x no connection"],
+    ]
+
+
+def test_usage_that_tells_nothing_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    print_usage([Usage("opening", 12, 0, 0, 0, None, 0.1)])
+    print_usage([])
+    assert capsys.readouterr().out == ""
+
+
+def test_published_values_of_the_budgets_are_printed_and_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    scores = [
+        PublishedScore("one", "instruct", "5%", 0.0244),
+        PublishedScore("one", "instruct", "10%", 0.042),
+        PublishedScore("one", "reasoning", "10%", 0.031),
+        PublishedScore("[b]two[/b]", "instruct", "20%", 0.05),
+    ]
+    print_published(scores, ["10%", "5%"])
+    text = capsys.readouterr().out
+    assert "measured elsewhere, under another template" in " ".join(text.split())
+    assert [line for line in cells(text) if len(line) == 3] == [
+        ["model", "SQUISH@5%", "SQUISH@10%"],
+        ["one (instruct)", "0.024", "0.042"],
+        ["one (reasoning)", "–", "0.031"],
+    ]
+    print_published(scores, ["20%"])
+    assert cells(capsys.readouterr().out)[-1] == ["[b]two[/b] (instruct)", "0.050"]
+    print_published(scores, ["64 tokens"])
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,72 @@
+"""Scores against the budget, a line for each contender."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from squish_pl.benchmark.leaderboard import Standing
+from squish_pl.benchmark.report.themed_svg import TITLE
+from squish_pl.benchmark.report.themes import INK, Look, drawing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_WIDTH, _HEIGHT = 11.0, 4.6  # inches
+_ENTRY = 0.235  # inches of the legend for a contender
+
+
+def curves(title: str, standings: Sequence[Standing], budgets: Sequence[str], look: Mapping[str, Look]) -> Figure:
+    """SQUISH and SQUISH-novel in a panel each; budgets stand at equal distances.
+
+    Args:
+        title: Drawn above.
+        standings: Of one reference.
+        budgets: From the smallest up, all of one unit.
+        look: Each contender's look; lines are listed in the order of SQUISH at the largest budget they have.
+    """
+    lines: dict[str, dict[int, Standing]] = {}
+    for standing in standings:
+        if standing.budget in budgets and not math.isnan(standing.squish.mean):
+            lines.setdefault(standing.contender, {})[budgets.index(standing.budget)] = standing
+    last = {name: points[max(points)].squish.mean for name, points in lines.items()}
+    with drawing():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(_WIDTH, max(_HEIGHT, _ENTRY * len(lines) + 0.4)), layout="constrained")
+        figure.set_label(title)
+        figure.suptitle(title, x=0.01, ha="left", gid=TITLE)
+        left, right = figure.subplots(1, 2)
+        for axes, name, score in ((left, "SQUISH", "squish"), (right, "SQUISH-novel", "novel")):
+            axes.set_title(name)
+            axes.axhline(0, color=INK, linewidth=0.9)
+            for contender in sorted(lines, key=lambda contender: -last[contender]):
+                _line(axes, lines[contender], score, look[contender])
+            axes.set_xticks(range(len(budgets)), budgets)
+            axes.set_xlim(-0.25, len(budgets) - 0.75)
+            axes.set_xlabel("budget")
+        handles, labels = left.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right center", handlelength=3.2, labelspacing=0.9)
+    return figure
+
+
+def _line(axes: Axes, points: Mapping[int, Standing], score: str, mark: Look) -> None:
+    places = sorted(points)
+    estimates = [getattr(points[place], score) for place in places]
+    axes.plot(
+        places,
+        [estimate.mean for estimate in estimates],
+        color=mark.colour,
+        linestyle=mark.line,
+        marker=mark.marker,
+        markerfacecolor=mark.filling,
+        markersize=6.5,
+        linewidth=1.7,
+        label=mark.marked_label,
+    )
+    for place, estimate in zip(places, estimates, strict=True):
+        if not math.isnan(estimate.low):
+            ends = [estimate.low, estimate.high]
+            axes.plot([place, place], ends, color=mark.colour, alpha=0.45, linewidth=1.1, zorder=1.9)

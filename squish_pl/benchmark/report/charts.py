@@ -1,0 +1,166 @@
+"""The benchmark's charts, one matplotlib figure at a time.
+
+leaderboard -> bars, scatter, curves; a document and its summary -> heat map; all of them -> PNG and SVG
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, count, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from squish_pl.benchmark.leaderboard import Standing
+from squish_pl.benchmark.report.chart_bars import bars
+from squish_pl.benchmark.report.chart_curves import curves
+from squish_pl.benchmark.report.chart_scatter import scatter
+from squish_pl.benchmark.report.findings import Findings, ShownSummary
+from squish_pl.benchmark.report.heat_map import heat_map
+from squish_pl.benchmark.report.lettering import printable, shortened
+from squish_pl.benchmark.report.themed_svg import themed_svg
+from squish_pl.benchmark.report.themes import drawing, looks
+from squish_pl.score.budget import Budget
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Chart", "charts", "heat_map", "heat_maps", "themed_svg", "write_charts"]
+
+
+class Chart(NamedTuple):
+    """A drawn chart and what stands beside it.
+
+    Attributes:
+        name: File stem of letters, digits and hyphens; no other chart of the findings has it.
+        title: What it shows.
+        caption: How to read it, in one or two plain sentences.
+        kind: "leaderboard", "scatter" or "curves".
+        budget: As text; None where the chart spans several.
+        reference: The reference's name.
+        figure: In the light theme.
+    """
+
+    name: str
+    title: str
+    caption: str
+    kind: str
+    budget: str | None
+    reference: str
+    figure: Figure
+
+
+_CAPTIONS = {
+    "leaderboard": "Bars in rank order, with 95 % bootstrap intervals over documents. A bracket with ≈ joins "
+    "neighbours whose order these documents do not resolve.",
+    "scatter": "Right is more of the document saved, up is more of it saved without copying; on the broken diagonal "
+    "a score owes nothing to copying. The larger a marker, the more of the summaries is copied.",
+    "curves": "A line for each contender, broken for baselines, with 95 % bootstrap intervals over documents. Budgets "
+    "stand at equal distances, whatever their sizes.",
+}
+
+
+def charts(findings: Findings) -> Iterator[Chart]:
+    """Draws all charts: leaderboards first, then scatters, then curves.
+
+    No figure is kept here beyond its turn. A chart without a single score is left out, and so are curves over fewer
+    than two budgets of one unit.
+
+    Raises:
+        SquishError: matplotlib is not installed.
+    """
+    look = looks(findings.board)
+    groups = _groups(findings.board.standings)
+    several = len({reference for _, reference in groups}) > 1
+    taken: set[str] = set()
+
+    def chart(kind: str, title: str, budget: str | None, reference: str, figure: Figure, unit: str = "") -> Chart:
+        parts = [kind, _slug(budget or unit), _slug(reference) if several else ""]
+        return Chart(
+            _unused("-".join(filter(None, parts)), taken), title, _CAPTIONS[kind], kind, budget, reference, figure
+        )
+
+    for (budget, reference), standings in groups.items():
+        title = f"Leaderboard: budget {printable(budget)}, reference {shortened(reference)}"
+        published = [score for score in findings.published if Budget.parse(score.budget) == Budget.parse(budget)]
+        yield chart("leaderboard", title, budget, reference, bars(title, standings, look, published))
+    for (budget, reference), standings in groups.items():
+        title = f"Saved and copied: budget {printable(budget)}, reference {shortened(reference)}"
+        yield chart("scatter", title, budget, reference, scatter(title, standings, look))
+    for reference in dict.fromkeys(reference for _, reference in groups):
+        of_all = [standing for key, group in groups.items() if key[1] == reference for standing in group]
+        ladders = _ladders(standing.budget for standing in of_all)
+        for unit, budgets in ladders.items():
+            told = unit if len(ladders) > 1 else ""
+            title = f"Scores by budget{told and f' in {told}'}: reference {shortened(reference)}"
+            yield chart("curves", title, None, reference, curves(title, of_all, budgets, look), told)
+
+
+def heat_maps(findings: Findings, documents: int = 3) -> Iterator[Figure]:
+    """Heat maps of the first documents, each under the summary of it that is best by the leaderboard's score.
+
+    Args:
+        findings: What there is to show.
+        documents: How many are looked at; one without a measured summary that counts is passed over.
+    """
+
+    def score(summary: ShownSummary) -> float:
+        value = summary.squish if findings.board.rank_by == "squish" else summary.novel
+        return -math.inf if value is None else value
+
+    for document in islice(findings.documents(), documents):
+        measured = [summary for summary in document.summaries if summary.saved is not None and not summary.verdict]
+        if measured:
+            yield heat_map(document, max(measured, key=score))
+
+
+def write_charts(findings: Findings, folder: Path) -> list[Path]:
+    """Writes every chart and the first documents' heat maps, each as PNG and SVG.
+
+    Args:
+        findings: What there is to show.
+        folder: Made where it is missing; files of the same names are replaced.
+
+    Returns:
+        The files, in order.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = ((chart.name, chart.figure) for chart in charts(findings))
+    maps = ((f"heat-map-{number}", figure) for number, figure in enumerate(heat_maps(findings), 1))
+    written = []
+    for name, figure in chain(figures, maps):
+        for kind in ("png", "svg"):
+            written.append(folder / f"{name}.{kind}")
+            with drawing():
+                figure.savefig(written[-1], metadata={"Date": None} if kind == "svg" else None)
+    return written
+
+
+def _groups(standings: Sequence[Standing]) -> dict[tuple[str, str], list[Standing]]:
+    """By budget and reference; those without a single score are left out."""
+    groups: dict[tuple[str, str], list[Standing]] = {}
+    for standing in standings:
+        groups.setdefault((standing.budget, standing.reference), []).append(standing)
+    return {key: group for key, group in groups.items() if any(not math.isnan(line.squish.mean) for line in group)}
+
+
+def _ladders(budgets: Iterable[str]) -> dict[str, list[str]]:
+    """Budgets that can share an axis, by their unit, from the smallest up; those that stand alone are left out."""
+    parsed = {budget: Budget.parse(budget) for budget in budgets}
+    ladders: dict[str, list[str]] = {}
+    for budget in sorted(parsed, key=lambda budget: parsed[budget].value):
+        ladders.setdefault(parsed[budget].unit.value, []).append(budget)
+    return {unit: ladder for unit, ladder in ladders.items() if len(ladder) > 1}
+
+
+def _slug(text: str) -> str:
+    """For file names: "5% tokens" is "5pct-tokens"."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower().replace("%", "pct ")).strip("-")[:40]
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    """The name, with a number where another chart has it."""
+    found = next(other for n in count(1) if (other := name if n == 1 else f"{name}-{n}") not in taken)
+    taken.add(found)
+    return found

@@ -1,0 +1,130 @@
+"""The report as one HTML file that needs nothing else: no network, no other file, no server."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import IO
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from squish_pl.benchmark.records import text_hash
+from squish_pl.benchmark.report import page_text, page_views
+from squish_pl.benchmark.report.findings import Findings, ShownDocument
+from squish_pl.benchmark.report.page_documents import packed
+from squish_pl.benchmark.report.page_text import printable
+from squish_pl.errors import DataError
+from squish_pl.permissions import usual_mode
+
+
+def write_page(findings: Findings, path: Path) -> None:
+    """Writes the report, whole or not at all; documents go through memory one at a time.
+
+    Args:
+        findings: What is shown.
+        path: The file, and its folder where there is none.
+
+    Raises:
+        DataError: The file cannot be written; an earlier one is untouched.
+    """
+    script = _own_file("page_drawing.js") + _own_file("page.js")
+    index = _Index(findings.references)
+    page = _environment().get_template("page.html.j2")
+    pieces = page.generate(
+        findings=findings,
+        views=page_views.views(findings),
+        board_references=page_views.board_references(findings),
+        figures=page_views.figures(findings),
+        published=page_views.published(findings.published),
+        blocks=_blocks(findings.documents(), index),
+        index=index,
+        style=Markup(_own_file("page.css")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+    with _written_whole(path) as file:
+        file.writelines(pieces)
+
+
+@dataclass
+class _Index:
+    """What the script needs to know of all documents; grows while they are written."""
+
+    references: Sequence[str]
+    blocks: int = 0
+    titles: dict[str, str] = field(default_factory=dict)  # by the text's hash
+    numbers: dict[str, dict[str, int]] = field(default_factory=dict)  # of blocks, by hash and reference
+
+    def add(self, document: ShownDocument) -> int:
+        """Counts a document in; the same text under another reference is the same document.
+
+        Returns:
+            The number of its block.
+        """
+        name = text_hash(document.text)
+        self.titles.setdefault(name, printable(document.title))
+        self.numbers.setdefault(name, {})[printable(document.reference)] = self.blocks
+        self.blocks += 1
+        return self.blocks - 1
+
+    def data(self) -> dict[str, object]:
+        """For the script; `blocks` of a document: by reference, its block's number."""
+        documents = [{"title": title, "blocks": self.numbers[name]} for name, title in self.titles.items()]
+        return {"references": [printable(name) for name in self.references], "documents": documents}
+
+
+def _blocks(documents: Iterator[ShownDocument], index: _Index) -> Iterator[tuple[int, str]]:
+    for document in documents:
+        yield index.add(document), packed(document)
+
+
+def _environment() -> Environment:
+    """Escapes every text, and takes what HTML does not allow out of it."""
+
+    def clean(value: object) -> object:
+        return type(value)(printable(value)) if isinstance(value, str) else value
+
+    environment = Environment(
+        loader=FunctionLoader(_own_file),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=clean,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for format_ in (page_text.number, page_text.share, page_text.dollars, page_text.duration):
+        environment.filters[format_.__name__] = format_
+    return environment
+
+
+def _own_file(name: str) -> str:
+    return files("squish_pl.benchmark.report").joinpath(name).read_text(encoding="utf-8")
+
+
+@contextmanager
+def _written_whole(path: Path) -> Iterator[IO[str]]:
+    """A file beside the target, moved into its place when all is written."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            yield file
+        usual_mode(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(
+            f"cannot write the report {path}: {error.strerror or error}; free disk space or choose another file"
+        ) from None
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)

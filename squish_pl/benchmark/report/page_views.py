@@ -1,0 +1,128 @@
+"""Findings arranged for the page's tables, bars and charts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from squish_pl.benchmark.leaderboard import Estimate, Standing
+from squish_pl.benchmark.published import PublishedScore
+from squish_pl.benchmark.report.charts import charts, themed_svg
+from squish_pl.benchmark.report.findings import Findings
+
+
+class Bar(NamedTuple):
+    """Where a bar with its whisker is drawn, in per cent of the scale's width; the whisker may be missing."""
+
+    zero: float
+    start: float
+    width: float
+    whisker: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The common scale of a table's bars: scores from `low` to `high`, zero among them."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, estimates: Iterable[Estimate]) -> Scale:
+        """Wide enough for all means and intervals."""
+        ends = [0.0, *(value for estimate in estimates for value in estimate if math.isfinite(value))]
+        return cls(min(ends), max(ends) if max(ends) > min(ends) else 1.0)
+
+    def bar(self, estimate: Estimate) -> Bar | None:
+        """None where there is no mean."""
+        if not math.isfinite(estimate.mean):
+            return None
+        zero, end = self._at(0.0), self._at(estimate.mean)
+        sure = math.isfinite(estimate.low) and math.isfinite(estimate.high)
+        whisker = (self._at(estimate.low), self._at(estimate.high)) if sure else None
+        return Bar(zero, min(zero, end), round(abs(end - zero), 2), whisker)
+
+    def _at(self, value: float) -> float:
+        # the margin keeps the ends of whiskers inside the picture
+        return round(1 + 98 * (value - self.low) / (self.high - self.low), 2)
+
+
+class View(NamedTuple):
+    """The leaderboard under one budget and reference."""
+
+    budget: str
+    reference: str
+    standings: list[Standing]
+    scale: Scale
+
+
+class Figure(NamedTuple):
+    """A chart of the page."""
+
+    kind: str
+    title: str
+    caption: str
+    budget: str | None
+    reference: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class Published:
+    """Published values that share a source.
+
+    Attributes:
+        mark: What a reader has to know of them.
+        source: Where they come from.
+        budgets: All budgets among them.
+        modes: By mode, then by model, then by budget; None where a model has no value.
+    """
+
+    mark: str
+    source: str
+    budgets: list[str]
+    modes: dict[str, dict[str, dict[str, float | None]]]
+
+
+def board_references(findings: Findings) -> list[str]:
+    """The references, and their average where the board has it."""
+    return list(dict.fromkeys([*findings.references, *(s.reference for s in findings.board.standings)]))
+
+
+def views(findings: Findings) -> list[View]:
+    grouped: dict[tuple[str, str], list[Standing]] = {
+        (budget, reference): [] for budget in findings.budgets for reference in board_references(findings)
+    }
+    for standing in findings.board.standings:
+        grouped.setdefault((standing.budget, standing.reference), []).append(standing)
+    return [
+        View(budget, reference, own, Scale.of(score for s in own for score in (s.squish, s.novel)))
+        for (budget, reference), own in grouped.items()
+    ]
+
+
+def figures(findings: Findings) -> Iterator[Figure]:
+    """All charts but the leaderboard's, which the tables show already."""
+    for chart in charts(findings):
+        if chart.kind != "leaderboard":
+            svg = Markup(themed_svg(chart.figure))
+            yield Figure(chart.kind, chart.title, chart.caption, chart.budget, chart.reference, svg)
+
+
+def published(scores: Sequence[PublishedScore]) -> list[Published]:
+    """By source; modes, models and budgets in the order of the scores."""
+    sources: dict[tuple[str, str], list[PublishedScore]] = {}
+    for score in scores:
+        sources.setdefault((score.mark, score.source), []).append(score)
+    tables = []
+    for (mark, source), own in sources.items():
+        table = Published(mark, source, list(dict.fromkeys(score.budget for score in own)), {})
+        for score in own:
+            models = table.modes.setdefault(score.mode, {})
+            models.setdefault(score.model, dict.fromkeys(table.budgets))[score.budget] = score.squish
+        tables.append(table)
+    return tables
