@@ -28,16 +28,22 @@ from squish_pl.callbacks import (
 )
 from squish_pl.checkpoint_io import AtomicCheckpointIO
 from squish_pl.checks import run_problems, trainer_problems
-from squish_pl.config_files import find_configs
+from squish_pl.config_files import find_configs, names_key
 from squish_pl.data import DocumentDataModule
 from squish_pl.errors import CheckpointError, ConfigError, SquishError, all_problems_together, report_problems
 from squish_pl.module import SquishModule
 from squish_pl.policy.adapter import is_adapter_folder
 from squish_pl.report import print_fit_report, print_prediction_report, print_validation_report
-from squish_pl.score_command import score
 
-_DESCRIPTION = """Trains and measures summarisers. Beside the subcommands below, `score` scores given summaries:
-score --documents docs.jsonl --summaries sums.jsonl --budget '64 tokens' (score --help tells more)."""
+_DESCRIPTION = """Trains and measures summarisers. Beside the subcommands below:
+`score --documents docs.jsonl --summaries sums.jsonl` scores given summaries (score --help tells more);
+`validate --config benchmark.yaml`, or any configuration with `contenders`, compares summarisers (validate --config
+benchmark.yaml --help tells more)."""
+
+_CONTENDERS = (
+    "\nA contender has a class_path (LocalModel, Endpoint, GivenSummaries, Opening, BestSentences, RandomSentences, "
+    "Highlights, or the import path of a class of your own) and the class's arguments under init_args"
+)
 
 
 class SquishCLI(LightningCLI):
@@ -167,13 +173,19 @@ def main(args: Sequence[str] | None = None) -> int:
         arguments = find_configs(list(sys.argv[1:] if args is None else args))
         sys.argv = [sys.argv[0]]  # LightningCLI warns where it sees both
         if arguments[:1] == ["score"]:
+            from squish_pl.score_command import score  # imported late: slow, and not for training
+
             auto_cli(score, args=arguments[1:], as_positional=False, exit_on_error=False)
+        elif arguments[:1] == ["validate"] and names_key(arguments, "contenders"):
+            from squish_pl.benchmark_command import benchmark
+
+            auto_cli(benchmark, args=arguments[1:], as_positional=False, exit_on_error=False)
         else:
             SquishCLI(arguments)
     except SquishError as error:
         return _fail(str(error))
     except ArgumentError as error:
-        return _fail(str(error))
+        return _fail(str(error) + (_CONTENDERS if 'key "contenders"' in str(error) else ""))
     except MisconfigurationException as error:
         return _fail(" ".join(str(error).split()))
     except KeyboardInterrupt:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
+
+import yaml
 
 from squish_pl.errors import SquishError
 
@@ -25,6 +28,24 @@ def find_configs(arguments: list[str]) -> list[str]:
         elif argument in _FLAGS and i + 1 < len(arguments):
             found[i + 1] = find_config(arguments[i + 1])
     return found
+
+
+def names_key(arguments: list[str], key: str) -> bool:
+    """Whether arguments, or a configuration among them, set a key of the top level."""
+    if any(argument.startswith((f"--{key}=", f"--{key}+")) or argument == f"--{key}" for argument in arguments):
+        return True
+    values = [
+        argument.partition("=")[2] for argument in arguments if argument.startswith(tuple(f"{f}=" for f in _FLAGS))
+    ]
+    values += [value for flag, value in pairwise(arguments) if flag in _FLAGS]
+    for value in values:
+        try:
+            content = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            continue  # whoever reads it in earnest will say so
+        if isinstance(content, dict) and key in content:
+            return True
+    return False
 
 
 def find_config(name: str) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from functools import lru_cache
+
 from transformers import PreTrainedTokenizerBase
 
 from squish_pl.errors import ModelError
@@ -32,6 +36,17 @@ def encode_markup(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 def count_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
     """Number of tokens of a text, without special ones."""
     return len(encode(tokenizer, text))
+
+
+def vocabulary_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A short hash that tells vocabularies apart."""
+    return _vocabulary_hash(tokenizer, len(tokenizer))
+
+
+@lru_cache(maxsize=8)
+def _vocabulary_hash(tokenizer: PreTrainedTokenizerBase, size: int) -> str:
+    # a vocabulary only ever grows: with its size it is the same one
+    return hashlib.sha256(json.dumps(sorted(tokenizer.get_vocab().items())).encode()).hexdigest()[:16]
 
 
 def start_token_id(tokenizer: PreTrainedTokenizerBase, start_token: str | None = None) -> int:

@@ -31,13 +31,17 @@ class Document:
 
     Attributes:
         text: The text, already cut to the token limit of the run.
-        id: A name that stays the same between runs; the hash of the uncut text unless the source gave one.
+        id: The hash of the uncut text, the same in every run.
         url: Where it came from, for people.
+        name: The source's own name for it (its field `id`), where it gives one.
+        highlights: A summary that a person wrote of it, where the source has one.
     """
 
     text: str
     id: str = ""
     url: str = ""
+    name: str = ""
+    highlights: str = ""
 
 
 class DocumentBatch:

@@ -19,13 +19,11 @@ class Task:
         document: The document; contenders see its text, references too.
         budget: Cap on the summary's length, as text: "10%".
         sample: 0, 1, ...: summaries of the same document under the same budget.
-        highlights: What a person wrote of the document, where the data has it.
     """
 
     document: Document
     budget: str
     sample: int = 0
-    highlights: str | None = None
 
     @property
     def document_hash(self) -> str:
@@ -47,6 +45,7 @@ class Answer(BaseModel):
     Attributes:
         outcome: What came of it.
         summary: The summary; None unless written.
+        complete: False where it was stopped for being longer than its budget, so what there is must not be cut to it.
         reason: Why it failed or could not be parsed, for people.
         prompt_tokens: Tokens the contender read, where it says so.
         completion_tokens: Tokens it wrote, those of its reasoning among them.
@@ -58,6 +57,7 @@ class Answer(BaseModel):
 
     outcome: Outcome
     summary: str | None = None
+    complete: bool = True
     reason: str = ""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from squish_pl import __version__
 from squish_pl.benchmark.contenders.base import Contender
@@ -20,6 +24,7 @@ from squish_pl.score import ScoreTemplate
 
 _APPLICATION = 0x53515348  # marks the file as ours: "SQSH"
 _SCHEMA = 1
+_FAILED = Outcome.FAILED.value
 _PATIENCE = 60.0  # seconds to wait for another process that writes
 
 _TABLES = (
@@ -29,6 +34,9 @@ _TABLES = (
     """CREATE TABLE scores (
         reference TEXT, document TEXT, budget TEXT, summary TEXT, score TEXT,
         PRIMARY KEY (reference, document, budget, summary)) WITHOUT ROWID""",
+    """CREATE TABLE savings (
+        reference TEXT, document TEXT, summary TEXT, saved BLOB,
+        PRIMARY KEY (reference, document, summary)) WITHOUT ROWID""",
 )
 
 
@@ -111,15 +119,19 @@ class Store:
         known = self.answers(contender, tasks)
         return [task for task in tasks if task not in known or known[task].outcome is Outcome.FAILED]
 
-    def put_answer(self, contender: Contender, task: Task, answer: Answer) -> None:
-        """Keeps an answer. One that is there already stays, unless it failed: then the newer one takes its place."""
-        key = (contender.name, text_hash(contender.identity), task.document_hash, task.budget, task.sample)
-        with self._clear_errors():
-            self._database.execute(
+    def put_answers(self, contender: Contender, answers: Iterable[tuple[Task, Answer]]) -> None:
+        """Keeps answers. One that is there already stays, unless it failed: then the newer one takes its place."""
+        who = contender.name, text_hash(contender.identity)
+        rows = [
+            (*who, task.document_hash, task.budget, task.sample, answer.outcome.value, _json(answer), _FAILED)
+            for task, answer in answers
+        ]
+        with self._clear_errors(), self._transaction():
+            self._database.executemany(
                 "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (contender, identity, document, budget, sample) DO UPDATE "
                 "SET outcome = excluded.outcome, answer = excluded.answer WHERE answers.outcome = ?",
-                (*key, answer.outcome.value, _json(answer), Outcome.FAILED.value),
+                rows,
             )
 
     def scores(self, reference: str, keys: Iterable[ScoreKey]) -> dict[ScoreKey, ScoreRecord]:
@@ -138,11 +150,47 @@ class Store:
             }
             return {key: ScoreRecord.model_validate_json(known[key]) for key in keys if key in known}
 
-    def put_scores(self, reference: str, scores: Mapping[ScoreKey, ScoreRecord]) -> None:
-        """Keeps scores, all of them or none; those that are there already stay."""
+    def put_scores(
+        self,
+        reference: str,
+        scores: Mapping[ScoreKey, ScoreRecord],
+        savings: Mapping[ScoreKey, Tensor] | None = None,
+    ) -> None:
+        """Keeps scores, all of them or none; those that are there already stay.
+
+        Args:
+            reference: From `reference_identity`.
+            scores: By what was scored.
+            savings: [T] nats saved on each document token, for summaries that are to be looked at.
+        """
         rows = [(reference, *key, _json(score)) for key, score in scores.items()]
+        seen = [
+            (reference, key.document, key.summary, zlib.compress(saved.numpy().astype("<f2").tobytes()))
+            for key, saved in (savings or {}).items()
+        ]
         with self._clear_errors(), self._transaction():
             self._database.executemany("INSERT INTO scores VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
+            self._database.executemany("INSERT INTO savings VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", seen)
+
+    def savings(self, reference: str, document: str) -> dict[str, Tensor]:
+        """The [T] nats saved on each token of a document, to three digits, by the summary's hash.
+
+        Args:
+            reference: From `reference_identity`.
+            document: Hash of its text.
+        """
+        query = "SELECT summary, saved FROM savings WHERE reference = ? AND document = ?"
+        with self._clear_errors():
+            return {
+                summary: torch.from_numpy(np.frombuffer(zlib.decompress(saved), "<f2").astype("float32"))
+                for summary, saved in self._database.execute(query, (reference, document))
+            }
+
+    def measured(self, reference: str) -> set[tuple[str, str]]:
+        """(document, summary) hashes whose savings are known."""
+        query = "SELECT document, summary FROM savings WHERE reference = ?"
+        with self._clear_errors():
+            return set(self._database.execute(query, (reference,)).fetchall())
 
     def close(self) -> None:
         """Closes the file."""
@@ -215,7 +263,7 @@ class Store:
                 f"cannot use the store {self.path}: {error}; see that its folder can be written, has space left, and "
                 "that no other process holds the file. What was stored before is kept"
             ) from None
-        except (sqlite3.DatabaseError, ValidationError) as error:
+        except (sqlite3.DatabaseError, ValidationError, zlib.error) as error:
             if isinstance(error, (sqlite3.ProgrammingError, sqlite3.IntegrityError)):
                 raise  # ours, not the file's
             if "not a database" in str(error):

@@ -24,7 +24,20 @@ def document_id(text: str) -> str:
 def make_document(record: Mapping[str, Any]) -> Document:
     """The document of a record; its id is the hash of the text."""
     text = whole_characters(record["text"] or "")  # the hub has records without a text
-    return Document(text=text, id=document_id(text), url=str(record.get("url") or ""))
+    name = record.get("id")
+    return Document(
+        text=text,
+        id=document_id(text),
+        url=str(record.get("url") or ""),
+        name="" if name is None else whole_characters(str(name)),
+        highlights=_joined(record.get("highlights")),
+    )
+
+
+def _joined(highlights: Any) -> str:
+    """One text: some data has a list of sentences."""
+    lines = highlights if isinstance(highlights, list) else [highlights]
+    return whole_characters("\n".join(line.strip() for line in lines if isinstance(line, str)))
 
 
 def read_documents(source: datasets.IterableDataset) -> Iterator[Document]:

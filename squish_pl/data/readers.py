@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from squish_pl.errors import DataError
 
-FIELDS = ("text", "url", "timestamp")
-"""The fields of a record, those of C4. Only `text` must be there."""
+FIELDS = ("text", "url", "timestamp", "id", "highlights")
+"""The fields of a record: those of C4, the source's own name for it, a person's summary. Only `text` must be there."""
 
 Record = dict[str, Any]
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 from transformers import PreTrainedTokenizerBase
 
 from squish_pl.cutting import cut_to_tokens
+from squish_pl.errors import BudgetError
 from squish_pl.score.budget import Budget
 
 
-def lead(document: str, budget: Budget, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The copying baseline: the document's own opening, cut to the budget."""
+def lead(document: str, budget: Budget, tokenizer: PreTrainedTokenizerBase | None) -> str:
+    """The copying baseline: the document's own opening, cut to the budget; one in tokens needs the tokenizer."""
     limit = budget.limit(document, tokenizer)
     opening = document.lstrip()  # white space at the ends of a summary does not count
-    return (cut_to_tokens(opening, tokenizer, limit) if budget.unit.counts_tokens else opening[:limit]).rstrip()
+    if not budget.unit.counts_tokens:
+        return opening[:limit].rstrip()
+    if tokenizer is None:
+        raise BudgetError(f"the budget {budget} counts tokens, so it needs the reference's tokenizer")
+    return cut_to_tokens(opening, tokenizer, limit).rstrip()

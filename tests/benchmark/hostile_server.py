@@ -1,7 +1,8 @@
 """A local chat endpoint that behaves as badly as its documents say.
 
 A document holds "<<NAME>>", the name of one of the `_BEHAVIOURS`; without one it gets a normal answer. "once" in a
-name means: the first request of that very document, and a normal answer after it.
+name means: the first request of that very document, and a normal answer after it. A GET has no document: it gets
+what `models` names.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class HostileServer:
 
     Attributes:
         port: On 127.0.0.1.
+        models: The behaviour towards a GET, which asks for the list of models.
         requests: The parsed bodies, in order.
         headers: The header lines of each request, as text.
         seen: Requests of each behaviour.
@@ -34,6 +36,7 @@ class HostileServer:
     """
 
     port: int = 0
+    models: str = "normal"
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[str] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
@@ -53,13 +56,16 @@ class HostileServer:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 size = re.search(r"content-length: (\d+)", head, re.IGNORECASE)
-                body = json.loads(await reader.readexactly(int(size[1]) if size else 0))
+                text = f"<<{self.models}>>"
                 self.headers.append(head)
-                self.requests.append(body)
+                if not head.startswith("GET "):
+                    body = json.loads(await reader.readexactly(int(size[1]) if size else 0))
+                    self.requests.append(body)
+                    text = body["messages"][-1]["content"]
                 self._at_once += 1
                 self.most_at_once = max(self.most_at_once, self._at_once)
                 hung_up = asyncio.ensure_future(reader.read(1))  # a client that waits for its answer sends nothing
-                answering = asyncio.ensure_future(self._answer(body["messages"][-1]["content"], head, writer))
+                answering = asyncio.ensure_future(self._answer(text, head, writer))
                 await asyncio.wait({hung_up, answering}, return_when=asyncio.FIRST_COMPLETED)
                 self._at_once -= 1
                 self.left_early += not answering.done()
@@ -141,6 +147,7 @@ _REFUSALS = {
     "500": ("500 Internal Server Error", "", _error("it broke")),
     "500 empty": ("500 Internal Server Error", "", ""),
     "page": ("502 Bad Gateway", "Content-Type: text/html\r\n", _PAGE),
+    "steering": ("400 Bad Request", "", _error("\x1b[31mred\x07\x9b2J\tand\nmore")),
     "400": ("400 Bad Request", "", _error("context too long")),
     "401": ("401 Unauthorized", "", _error("Incorrect API key provided: {head}")),
     "404": ("404 Not Found", "", json.dumps({"detail": "no such model"})),

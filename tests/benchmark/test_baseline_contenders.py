@@ -7,6 +7,8 @@ import sys
 
 import pytest
 from tiny import make_byte_tokenizer
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from squish_pl.benchmark.contenders.baselines import (
@@ -15,11 +17,12 @@ from squish_pl.benchmark.contenders.baselines import (
     Highlights,
     Opening,
     RandomSentences,
-    split_sentences,
 )
 from squish_pl.benchmark.records import Answer, Outcome, Task
+from squish_pl.errors import BudgetError
 from squish_pl.score import Budget
 from squish_pl.score.baselines import lead
+from squish_pl.tokens import vocabulary_hash
 from squish_pl.types import Document
 
 # TextRank's graph of the first four is a star: the third shares words with each other one, they share none
@@ -51,19 +54,22 @@ def summary(contender: Baseline, text: str = STAR, budget: str = "50%", sample: 
     return given.summary
 
 
-def all_of(tokenizer: PreTrainedTokenizerFast) -> list[Baseline]:
-    return [
-        Opening("opening", tokenizer),
-        Opening("opening 70%", tokenizer, 0.7),
-        BestSentences("best", tokenizer),
-        RandomSentences("random", tokenizer),
-    ]
+def counting(contender: Baseline, tokenizer: PreTrainedTokenizerFast | None) -> Baseline:
+    """The contender as a run with budgets in tokens leaves it."""
+    contender.tokenizer = tokenizer
+    return contender
+
+
+def all_of(tokenizer: PreTrainedTokenizerFast | None = None) -> list[Baseline]:
+    contenders = [Opening(), Opening(share=0.7), BestSentences(), RandomSentences()]
+    return [counting(contender, tokenizer) for contender in contenders]
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_all_fit_every_budget(byte_tokenizer: PreTrainedTokenizerFast, budget: str) -> None:
     for contender in all_of(byte_tokenizer):
         assert contender.is_baseline
+        assert contender.is_free
         assert contender.problems() == []
         text = summary(contender, budget=budget)
         assert Budget.parse(budget).allows(text, STAR, byte_tokenizer)
@@ -78,25 +84,71 @@ def test_odd_documents_end_no_run(byte_tokenizer: PreTrainedTokenizerFast, text:
 
 
 def test_the_opening_is_the_lead(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    opening = counting(Opening(), byte_tokenizer)
     for budget in BUDGETS:
-        assert summary(Opening("o", byte_tokenizer), budget=budget) == lead(STAR, Budget.parse(budget), byte_tokenizer)
+        assert summary(opening, budget=budget) == lead(STAR, Budget.parse(budget), byte_tokenizer)
 
 
 @pytest.mark.parametrize(
     ("budget", "length"), [("10%", 7), ("10 chars", 7), ("10 tokens", 7), ("10% tokens", 7), ("11 chars", 7)]
 )
 def test_seventy_percent_of_the_budget(byte_tokenizer: PreTrainedTokenizerFast, budget: str, length: int) -> None:
-    assert summary(Opening("o", byte_tokenizer, 0.7), "x" * 100, budget) == "x" * length
+    assert summary(counting(Opening(share=0.7), byte_tokenizer), "x" * 100, budget) == "x" * length
 
 
-@pytest.mark.parametrize("share", [0, 1.1])
-def test_a_share_out_of_range(byte_tokenizer: PreTrainedTokenizerFast, share: float) -> None:
-    (problem,) = Opening("o", byte_tokenizer, share).problems()
-    assert problem.startswith("o: share must be above 0 and at most 1, but is ")
+@pytest.mark.parametrize(("share", "shown"), [(0, "0.0"), (1.1, "1.1")])
+def test_a_share_out_of_range(share: float, shown: str) -> None:
+    assert Opening(share=share).problems() == [f"share must be above 0 and at most 1, but is {shown}"]
 
 
-def test_the_best_sentence_is_the_central_one(byte_tokenizer: PreTrainedTokenizerFast) -> None:
-    best = BestSentences("best", byte_tokenizer)
+def test_no_samples_are_a_problem() -> None:
+    assert RandomSentences(samples=0).problems() == ["samples must be at least 1, but is 0"]
+
+
+def test_names_are_optional() -> None:
+    contenders = [*all_of(), Highlights()]
+    assert [contender.name for contender in contenders] == [
+        "opening",
+        "opening, 70%",
+        "best sentences",
+        "random sentences",
+        "highlights",
+    ]
+    own = [Opening("o"), Opening("o", 0.7), BestSentences("o"), RandomSentences("o"), Highlights("o")]
+    assert {contender.name for contender in own} == {"o"}
+
+
+def test_tasks_are_asked_by_budget_then_document_then_sample_and_a_text_once() -> None:
+    first, second, again = Document("one", name="a"), Document("two"), Document("one", name="b")
+    assert RandomSentences(samples=2).tasks([first, second, again], ["5%", "64 tokens"]) == [
+        Task(first, "5%", 0),
+        Task(first, "5%", 1),
+        Task(second, "5%", 0),
+        Task(second, "5%", 1),
+        Task(first, "64 tokens", 0),
+        Task(first, "64 tokens", 1),
+        Task(second, "64 tokens", 0),
+        Task(second, "64 tokens", 1),
+    ]
+    assert Opening().tasks([], ["5%"]) == []
+
+
+def test_budgets_in_characters_need_no_tokenizer(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    for without, having in zip(all_of(), all_of(byte_tokenizer), strict=True):
+        assert without.tokenizer is None
+        for budget in ("1%", "10%", "50%", "1 char", "60 chars"):
+            assert summary(without, budget=budget) == summary(having, budget=budget)
+
+
+@pytest.mark.parametrize("budget", ["10% tokens", "70 tokens"])
+def test_budgets_in_tokens_need_one(budget: str) -> None:
+    for contender in all_of():
+        with pytest.raises(BudgetError, match="counts tokens, so it needs the reference's tokenizer"):
+            answer(contender, budget=budget)
+
+
+def test_the_best_sentence_is_the_central_one() -> None:
+    best = BestSentences()
     assert best.rank(STAR_SENTENCES, Task(Document(STAR), "50%"))[0] == 2
     assert summary(best, budget=f"{len(STAR_SENTENCES[2])} chars") == STAR_SENTENCES[2]
 
@@ -104,7 +156,8 @@ def test_the_best_sentence_is_the_central_one(byte_tokenizer: PreTrainedTokenize
 def test_sentences_come_in_order_and_fill_the_budget(
     byte_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    best = BestSentences("best", byte_tokenizer)
+    best = BestSentences()
+    best.tokenizer = byte_tokenizer
     monkeypatch.setattr(best, "rank", lambda sentences, task: [2, 1, 4, 0, 3])
     # 51 + 1 + 13 characters: the second-best, of 27, is passed over
     assert summary(best, budget="70 chars") == f"{STAR_SENTENCES[2]} {STAR_SENTENCES[4]}"
@@ -116,23 +169,23 @@ def test_sentences_come_in_order_and_fill_the_budget(
     assert summary(best, budget="11 tokens") == "The harbour"
 
 
-def test_random_sentences_follow_seed_document_and_sample(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_random_sentences_follow_seed_document_and_sample() -> None:
     text = " ".join(f"Sentence {i:02} stands here." for i in range(50))
-    draws = [summary(RandomSentences("r", byte_tokenizer), text, "20%", sample) for sample in range(3)]
+    draws = [summary(RandomSentences(), text, "20%", sample) for sample in range(3)]
     assert len(set(draws)) == 3
-    assert draws == [summary(RandomSentences("r", byte_tokenizer), text, "20%", sample) for sample in range(3)]
-    assert summary(RandomSentences("r", byte_tokenizer, seed=1), text, "20%") != draws[0]
+    assert draws == [summary(RandomSentences("other"), text, "20%", sample) for sample in range(3)]
+    assert summary(RandomSentences(seed=1), text, "20%") != draws[0]
     for draw in draws:
         numbers = [int(word) for word in draw.split() if word.isdigit()]
         assert len(numbers) == 10  # 50 of 24 characters and 49 spaces, so 249 are allowed: 10 * 24 + 9
         assert numbers == sorted(numbers)
 
 
-def test_random_sentences_are_the_same_in_another_process(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_random_sentences_are_the_same_in_another_process() -> None:
     script = (
-        "from test_baseline_contenders import STAR, summary, make_byte_tokenizer\n"
+        "from test_baseline_contenders import STAR, summary\n"
         "from squish_pl.benchmark.contenders.baselines import RandomSentences\n"
-        "print(summary(RandomSentences('r', make_byte_tokenizer()), STAR, '60%', 1))"
+        "print(summary(RandomSentences(), STAR, '60%', 1))"
     )
     path = [entry for entry in sys.path if entry]
     out = subprocess.run(
@@ -141,12 +194,16 @@ def test_random_sentences_are_the_same_in_another_process(byte_tokenizer: PreTra
         text=True,
         check=True,
     )
-    assert out.stdout.strip() == summary(RandomSentences("r", byte_tokenizer), STAR, "60%", 1)
+    assert out.stdout.strip() == summary(RandomSentences(), STAR, "60%", 1)
 
 
 def test_highlights_answer_only_where_there_are_some() -> None:
     highlights = Highlights("people")
-    tasks = [Task(Document("a"), "10%", highlights=text) for text in (" A strike\ud800 ends. ", "", None)]
+    assert highlights.is_baseline
+    assert highlights.is_free
+    texts = " A strike\ud800 ends. ", "", " \n"
+    tasks = highlights.tasks([Document(f"text {i}", highlights=text) for i, text in enumerate(texts)], ["10%"])
+    assert [task.document.text for task in tasks] == ["text 0", "text 1", "text 2"]  # those without are asked too
     first, *rest = [given for _, given in highlights.summarise(tasks)]
     assert (first.outcome, first.summary) == (Outcome.WRITTEN, "A strike? ends.")
     for given in rest:
@@ -159,27 +216,25 @@ def test_identities_tell_settings_apart(byte_tokenizer: PreTrainedTokenizerFast)
     larger.add_tokens(["ferry"])
     contenders = [
         *all_of(byte_tokenizer),
-        RandomSentences("random", byte_tokenizer, seed=1),
-        Opening("opening", larger),
+        counting(RandomSentences(seed=1), byte_tokenizer),
+        counting(Opening(), larger),
+        *all_of(),  # budgets in characters
     ]
     assert len({contender.identity for contender in contenders}) == len(contenders)
     again = all_of(make_byte_tokenizer())
     assert [c.identity for c in again] == [c.identity for c in contenders[:4]]
+    assert Opening("other").identity == Opening().identity == "Opening 1, tokenizer none"
+    assert RandomSentences(samples=5).identity == RandomSentences().identity
 
 
-def test_sentences_of_a_text() -> None:
-    assert split_sentences(STAR) == STAR_SENTENCES
-    assert split_sentences(
-        'Dr. Rowe left at 5.30 p.m. for the U.S. embassy. "But they know!" J. Aske paid £2.5 million.'
-    ) == [
-        "Dr. Rowe left at 5.30 p.m. for the U.S. embassy.",
-        '"But they know!"',
-        "J. Aske paid £2.5 million.",
-    ]
-    assert split_sentences(" \n\n") == []
+def test_a_vocabulary_hash_is_that_of_its_tokens_and_numbers() -> None:
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"b": 1, "a": 0})))
+    assert vocabulary_hash(tokenizer) == "4b4543fe55612726"  # of [["a", 0], ["b", 1]]
+    tokenizer.add_tokens(["c"])
+    assert vocabulary_hash(tokenizer) != "4b4543fe55612726"
 
 
-def test_a_missing_library_is_said(byte_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("squish_pl.benchmark.contenders.baselines.find_spec", lambda name: None)
-    (problem,) = BestSentences("best", byte_tokenizer).problems()
-    assert problem == "best needs nltk and sumy: pip install 'squish-pl[benchmark]'"
+    assert BestSentences().problems() == ["it needs nltk and sumy: pip install 'squish-pl[benchmark]'"]
+    assert Opening().problems() == []  # which needs none

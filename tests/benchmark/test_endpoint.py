@@ -7,10 +7,12 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from squish_pl.benchmark.contenders import asking
 from squish_pl.benchmark.contenders.asking import Patience, _seconds
 from squish_pl.benchmark.contenders.endpoint import Endpoint, Prices
 from squish_pl.benchmark.records import Answer, Outcome, Task
-from squish_pl.errors import ConfigError
+from squish_pl.errors import ConfigError, ModelError
 from squish_pl.policy.prompts import PromptTemplate
 from squish_pl.types import Document
 
@@ -72,6 +74,7 @@ ENDS = {  # behaviour: how it ends, what the reason says, requests it takes
     "500": (Outcome.FAILED, "HTTP 500: it broke", 3),
     "500 empty": (Outcome.FAILED, "HTTP 500: no message", 3),
     "page": (Outcome.FAILED, "HTTP 502: 502 Bad gateway", 3),
+    "steering": (Outcome.FAILED, "HTTP 400: [31mred 2J and more", 1),  # nothing of it reaches a terminal
     "400": (Outcome.FAILED, "HTTP 400: context too long", 1),
     "moderated": (Outcome.FAILED, "HTTP 403: flagged", 1),
     "drip": (Outcome.FAILED, "no whole answer within 1 seconds", 1),
@@ -244,11 +247,13 @@ def test_half_a_surrogate_pair_and_field_names_in_a_document_do_no_harm(server: 
 
 
 def test_token_budgets(server: HostileServer, byte_tokenizer: PreTrainedTokenizerFast) -> None:
-    for contender, budget, words in (
-        (endpoint(server.url), "64 tokens", "at most 64 tokens."),
-        (endpoint(server.url), "5% tokens", "at most 5% of its tokens."),
-        (endpoint(server.url, tokenizer=byte_tokenizer), "50% tokens", "at most 60 tokens."),
+    for tokenizer, budget, words in (
+        (None, "64 tokens", "at most 64 tokens."),
+        (None, "5% tokens", "at most 5% of its tokens."),
+        (byte_tokenizer, "50% tokens", "at most 60 tokens."),
     ):
+        contender = endpoint(server.url)
+        contender.tokenizer = tokenizer
         list(contender.summarise(tasks("normal", budget=budget)))
         assert words in server.requests[-1]["messages"][0]["content"]
 
@@ -314,6 +319,9 @@ def test_a_key_variable_that_is_not_set_is_one_clear_problem(monkeypatch: pytest
     [
         ({"base_url": "localhost:8000"}, "base_url must be an address"),
         ({"base_url": "http://[::1"}, "base_url must be an address"),
+        ({"base_url": "http://192.168.1.300:8000/v1"}, "base_url must be an address"),
+        ({"base_url": "http://zwei..pünkte/v1"}, "base_url must be an address"),
+        ({"base_url": "http://host:99999/v1"}, "base_url must be an address"),
         ({"base_url": f"http://user:{KEY}@host/v1"}, "base_url must hold no user"),
         ({"base_url": f"http://host/v1?key={KEY}"}, "base_url must hold no user"),
         ({"key_variable": KEY}, "key_variable must be the NAME"),
@@ -338,7 +346,7 @@ def test_a_wrong_setting_is_named_and_no_key_is_shown(settings: dict[str, Any], 
     assert KEY not in "".join(found)
 
 
-def test_identity_holds_what_decides_the_text_and_nothing_else() -> None:
+def test_identity_holds_what_decides_the_text_and_nothing_else(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     url = "http://127.0.0.1:9/v1"
     same = endpoint(url).identity
     assert json.loads(same)["endpoint"] == url
@@ -350,3 +358,81 @@ def test_identity_holds_what_decides_the_text_and_nothing_else() -> None:
         {"bare": True}, {"prompt": PromptTemplate(system="x")}, {"base_url": "http://127.0.0.1:8/v1"},
     ]  # fmt: skip
     assert all(endpoint(url, **settings).identity != same for settings in deciding)
+    counting = endpoint(url)
+    counting.tokenizer = byte_tokenizer
+    assert counting.identity != same
+    assert json.loads(same)["tokenizer"] is None  # unless budgets count tokens, the reference decides nothing
+
+
+def test_the_name_is_the_models_where_none_is_given() -> None:
+    assert Endpoint("http://127.0.0.1:9/v1", "some/model").name == "some/model"
+    assert Endpoint("http://127.0.0.1:9/v1", "some/model", "own").name == "own"
+    assert not Endpoint.is_free
+    assert not Endpoint.is_baseline
+
+
+@pytest.mark.parametrize(
+    "behaviour", ["normal", "404", "moderated", "429", "500", "page", "redirect", "10 MB", "endless", "garbage", "cut"]
+)
+def test_the_check_takes_any_answer_but_401(server: HostileServer, behaviour: str) -> None:
+    server.models = behaviour
+    start = time.monotonic()
+    endpoint(server.url).check()
+    assert time.monotonic() - start < 3
+    assert server.seen == {behaviour: 1}  # asked once, and not again
+    assert server.headers[0].startswith("GET /v1/models HTTP/1.1\r\n")
+    assert "authorization" not in server.headers[0].lower()
+    assert server.requests == []  # and no model was asked
+
+
+def test_the_check_sends_the_key_and_never_shows_it(
+    server: HostileServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server.models = "401"  # with the key in its message
+    with everything_logged(tmp_path / "all.log"):
+        with pytest.raises(ModelError) as refused:
+            endpoint(server.url, key_variable="SQUISH_TEST_KEY").check()
+        server.models = "normal"
+        endpoint(server.url, key_variable="SQUISH_TEST_KEY").check()
+    assert str(refused.value) == f"e: {server.url} does not take the key in SQUISH_TEST_KEY: HTTP 401"
+    assert [f"Bearer {KEY}\r\n" in head for head in server.headers] == [True, True]
+    log = (tmp_path / "all.log").read_text()
+    assert "send_request_headers" in log  # the transport did log
+    assert KEY not in "".join([log, *capfd.readouterr(), *traceback.format_exception(refused.value)])
+
+
+def test_the_check_asks_for_a_key_where_there_is_none(server: HostileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.models = "401"
+    message = f"e: {server.url} does not take requests without key (set key_variable): HTTP 401"
+    with pytest.raises(ModelError) as without:
+        endpoint(server.url).check()
+    monkeypatch.delenv("SQUISH_TEST_KEY")
+    with pytest.raises(ModelError) as unset:
+        endpoint(server.url, key_variable="SQUISH_TEST_KEY").check()
+    assert [str(without.value), str(unset.value)] == [message] * 2
+    assert "authorization" not in "".join(server.headers).lower()
+
+
+def test_the_check_finds_that_there_is_no_server() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+        with pytest.raises(ModelError) as refused:
+            endpoint(url, key_variable="SQUISH_TEST_KEY").check()
+    expected = rf"e: cannot reach {url} \(.*Connection refused\): start the server, or correct base_url"
+    assert re.fullmatch(expected, str(refused.value))
+    assert KEY not in str(refused.value)
+
+
+def test_the_check_finds_that_a_name_is_none() -> None:
+    with pytest.raises(ModelError, match=r"^e: cannot reach http://x{70}/v1 \(.*\): start the server, or correct"):
+        endpoint(f"http://{'x' * 70}/v1").check()  # a label has at most 63 characters
+
+
+def test_the_check_waits_no_longer_than_for_a_connection(server: HostileServer) -> None:
+    server.models = "hang"
+    patience = Patience(connect_seconds=0.3)  # while an answer may take minutes
+    start = time.monotonic()
+    endpoint(server.url, patience=patience).check()  # it is there: its answers may come yet
+    assert 0.3 <= time.monotonic() - start < 3
+    wait_until(lambda: server.left_early == 1)

@@ -17,9 +17,10 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
+import torch
 
 from squish_pl.benchmark.contenders import Contender
-from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task
+from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task, text_hash
 from squish_pl.benchmark.store import ScoreKey, Store, reference_identity
 from squish_pl.errors import DataError
 from squish_pl.score import ScoreTemplate
@@ -64,25 +65,26 @@ def test_answers_come_back_as_they_were_put(tmp_path: Path) -> None:
     answer = Answer(
         outcome=Outcome.WRITTEN,
         summary="naïve 東京\n\x00'\"",
+        complete=False,
         prompt_tokens=7,
         completion_tokens=3,
         cost=0.1,
         seconds=2.5,
     )
     with Store(tmp_path / "deep" / "store.db") as store:
-        store.put_answer(Named(), task(), answer)
+        store.put_answers(Named(), [(task(), answer)])
     with Store(tmp_path / "deep" / "store.db") as store:
         assert store.answers(Named(), [task(), task(1)]) == {task(): answer}
 
 
 def test_every_part_of_the_key_counts(tmp_path: Path) -> None:
     with Store(tmp_path / "store.db") as store:
-        store.put_answer(Named(), task(), written("x"))
+        store.put_answers(Named(), [(task(), written("x"))])
         others = [task(1), task(budget="5%"), task(sample=1)]
         assert store.answers(Named(), others) == {}
         assert store.answers(Named("b"), [task()]) == {}
         assert store.answers(Named(identity="two"), [task()]) == {}
-        renamed = Task(Document("text 0", id="other", url="other"), "10%", highlights="h")
+        renamed = Task(Document("text 0", id="other", url="other", name="other", highlights="h"), "10%")
         assert store.answers(Named(), [renamed]) == {renamed: written("x")}  # the text is what counts
 
 
@@ -99,16 +101,40 @@ def test_every_part_of_the_key_counts(tmp_path: Path) -> None:
 )
 def test_only_failures_are_replaced(tmp_path: Path, first: Answer, second: Answer, kept: Answer) -> None:
     with Store(tmp_path / "store.db") as store:
-        store.put_answer(Named(), task(), first)
-        store.put_answer(Named(), task(), second)
+        store.put_answers(Named(), [(task(), first)])
+        store.put_answers(Named(), [(task(), second)])
         assert store.answers(Named(), [task()]) == {task(): kept}
+
+
+def test_several_answers_are_put_one_after_the_other(tmp_path: Path) -> None:
+    pairs = [
+        (task(0), failed("busy")),
+        (task(1), written("one")),
+        (task(0), written("zero")),  # in the place of the failure before it
+        (task(1), written("another")),  # which comes too late
+    ]
+    with Store(tmp_path / "store.db") as store:
+        store.put_answers(Named(), iter(pairs))
+        store.put_answers(Named(), [])
+        known = {task(0): written("zero"), task(1): written("one")}
+        assert store.answers(Named(), [task(i) for i in range(3)]) == known
+
+
+def test_answers_are_put_together_or_not_at_all(tmp_path: Path) -> None:
+    broken = Task(Document("text 1"), object())  # type: ignore[arg-type]
+    with Store(tmp_path / "store.db") as store:
+        with pytest.raises(sqlite3.Error):
+            store.put_answers(Named(), [(task(), written("x")), (broken, written("y"))])
+        assert store.answers(Named(), [task()]) == {}
+        store.put_answers(Named(), [(task(), written("x"))])  # the store goes on
+        assert store.answers(Named(), [task()]) == {task(): written("x")}
 
 
 def test_failed_and_missing_answers_are_asked_again(tmp_path: Path) -> None:
     with Store(tmp_path / "store.db") as store:
-        store.put_answer(Named(), task(0), failed("busy"))
-        store.put_answer(Named(), task(1), Answer(outcome=Outcome.UNPARSABLE))
-        store.put_answer(Named(), task(2), written("x"))
+        store.put_answers(Named(), [(task(0), failed("busy"))])
+        store.put_answers(Named(), [(task(1), Answer(outcome=Outcome.UNPARSABLE))])
+        store.put_answers(Named(), [(task(2), written("x"))])
         assert store.open_tasks(Named(), [task(i) for i in range(4)]) == [task(0), task(3)]
 
 
@@ -138,12 +164,80 @@ def test_scores_are_put_together_or_not_at_all(tmp_path: Path) -> None:
         store.put_scores("r", {keys[0]: SCORE})  # the store goes on
 
 
+def test_savings_survive_to_three_digits(tmp_path: Path) -> None:
+    key = ScoreKey.of(task(), "summary")
+    saved = torch.tensor([0.1, -1 / 3, 12.345678, 100.06, 1e-4, 0.0, -2.5])
+    with Store(tmp_path / "store.db") as store:
+        store.put_scores("r", {key: SCORE}, {key: saved})
+    with Store(tmp_path / "store.db") as store:
+        (found,) = store.savings("r", key.document).values()
+    # 11 bits each: 0.1 = 1638 / 2**14, 1/3 = 1365 / 2**12, 12.345678 = 1580 / 2**7, 100.06 = 1601 / 2**4
+    assert found[:4].tolist() == [1638 / 2**14, -1365 / 2**12, 1580 / 2**7, 1601 / 2**4]
+    assert found[4].item() == pytest.approx(1e-4, rel=2**-11)
+    assert found[5:].tolist() == [0.0, -2.5]
+    assert found.dtype == torch.float32
+
+
+def test_savings_are_of_a_reference_a_document_and_a_summary(tmp_path: Path) -> None:
+    def key(number: int, summary: str, budget: str = "10%") -> ScoreKey:
+        return ScoreKey.of(task(number, budget), summary)
+
+    one, two, third = (torch.tensor([value]) for value in (1.0, 2.0, 3.0))
+    with Store(tmp_path / "store.db") as store:
+        keys = [key(0, "a"), key(0, "b"), key(1, "a"), key(0, "c")]
+        store.put_scores("r", dict.fromkeys(keys, SCORE), {keys[0]: one, keys[1]: two, keys[2]: third})
+        assert store.savings("r", keys[0].document) == {text_hash("a"): one, text_hash("b"): two}
+        assert store.savings("r", keys[2].document) == {text_hash("a"): third}
+        assert store.measured("r") == {
+            (text_hash(f"text {i}"), text_hash(s)) for i, s in ((0, "a"), (0, "b"), (1, "a"))
+        }
+        assert (store.savings("q", keys[0].document), store.measured("q")) == ({}, set())
+        assert store.savings("r", text_hash("text 2")) == {}
+        # a budget does not change what is saved, and what is there stays
+        other = key(0, "a", "5%")
+        store.put_scores("r", {other: SCORE}, {other: third})
+        assert store.savings("r", keys[0].document)[text_hash("a")] == one
+        assert store.scores("r", [other]) == {other: SCORE}
+
+
+def test_savings_may_come_after_the_scores_and_without_tokens(tmp_path: Path) -> None:
+    key = ScoreKey.of(task(), "summary")
+    with Store(tmp_path / "store.db") as store:
+        store.put_scores("r", {key: SCORE})
+        assert store.measured("r") == set()
+        store.put_scores("r", {key: SCORE}, {key: torch.tensor([])})
+        assert store.measured("r") == {(key.document, key.summary)}
+        assert store.savings("r", key.document)[key.summary].shape == (0,)
+
+
+def test_scores_and_savings_are_put_together_or_not_at_all(tmp_path: Path) -> None:
+    key, broken = ScoreKey.of(task(), "one"), ScoreKey(object(), "10%", "two")  # type: ignore[arg-type]
+    with Store(tmp_path / "store.db") as store:
+        with pytest.raises(sqlite3.Error):
+            store.put_scores("r", {key: SCORE}, dict.fromkeys([key, broken], torch.ones(3)))
+        assert (store.scores("r", [key]), store.measured("r")) == ({}, set())
+
+
+def test_damaged_savings(tmp_path: Path) -> None:
+    key = ScoreKey.of(task(), "summary")
+    with Store(tmp_path / "store.db") as store:
+        store.put_scores("r", {key: SCORE}, {key: torch.ones(3)})
+    database = sqlite3.connect(tmp_path / "store.db")
+    database.execute("UPDATE savings SET saved = substr(saved, 1, 5)")
+    database.commit()
+    database.close()
+    message = r"the store .* is damaged .*: restore a copy, or save"
+    with Store(tmp_path / "store.db") as store, pytest.raises(DataError, match=message):
+        store.savings("r", key.document)
+
+
 def _write_for_ever(path: Path, told: Path) -> None:
     """Puts answers one by one, and tells of each behind it."""
     with Store(path) as store, told.open("w") as file:
         for number in range(10**9):
-            store.put_answer(Named(), task(number), written(f"summary {number} " * 50))
-            store.put_scores("r", {ScoreKey.of(task(number), "s"): SCORE})
+            store.put_answers(Named(), [(task(number), written(f"summary {number} " * 50))])
+            key = ScoreKey.of(task(number), "s")
+            store.put_scores("r", {key: SCORE}, {key: torch.full((50,), float(number % 1000))})
             file.write(f"{number}\n")
             file.flush()
 
@@ -165,15 +259,18 @@ def test_a_killed_writer_loses_nothing_it_told_of(tmp_path: Path) -> None:
         with Store(path) as store:
             answers = store.answers(Named(), [task(i) for i in range(count)])
             assert [a.summary for a in answers.values()] == [f"summary {i} " * 50 for i in range(count)]
-            assert len(store.scores("r", [ScoreKey.of(task(i), "s") for i in range(count)])) == count
+            keys = [ScoreKey.of(task(i), "s") for i in range(count)]
+            assert len(store.scores("r", keys)) == count
+            saved = [store.savings("r", key.document)[key.summary] for key in keys]
+            assert [s.tolist() for s in saved] == [[i % 1000] * 50 for i in range(count)]
 
 
 def _write_some(path: Path, name: str, start: Barrier) -> None:
     start.wait(120)  # all of them open the new file at once
     with Store(path) as store:
         for number in range(40):
-            store.put_answer(Named("shared"), task(number), written(name))
-            store.put_answer(Named(name), task(number), written(name))
+            store.put_answers(Named("shared"), [(task(number), written(name))])
+            store.put_answers(Named(name), [(task(number), written(name))])
             store.put_scores(name, {ScoreKey.of(task(number), "s"): SCORE})
 
 
@@ -233,7 +330,7 @@ def test_a_damaged_file(tmp_path: Path, harm: str) -> None:
     path = tmp_path / "store.db"
     with Store(path) as store:
         for number in range(100):
-            store.put_answer(Named(), task(number), written("summary " * 50))
+            store.put_answers(Named(), [(task(number), written("summary " * 50))])
     content = path.read_bytes()
     if harm == "cut":
         path.write_bytes(content[: len(content) // 2])
@@ -297,6 +394,6 @@ def test_the_switch_to_the_log_waits_for_another_writer(tmp_path: Path, monkeypa
     release = threading.Timer(0.3, other.execute, ["COMMIT"])
     release.start()
     with Store(path) as store:
-        store.put_answer(Named(), task(), written("x"))
+        store.put_answers(Named(), [(task(), written("x"))])
     release.join()
     other.close()

@@ -102,7 +102,8 @@ def test_a_longer_prefix_may_have_fewer_tokens() -> None:
     assert cut_to_tokens("abcdef", tokenizer, 1) == "abcde"
 
 
-def test_cut_document_keeps_name_and_address(byte_tokenizer: PreTrainedTokenizerFast) -> None:
-    document = Document("abcdef", id="1", url="u")
-    assert cut_document(document, byte_tokenizer, 2) == Document("ab", id="1", url="u")
+def test_cut_document_keeps_all_but_the_text(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    document = Document("abcdef", id="1", url="u", name="n", highlights="a longer summary")
+    cut = Document("ab", id="1", url="u", name="n", highlights="a longer summary")
+    assert cut_document(document, byte_tokenizer, 2) == cut
     assert cut_document(document, None, None) is document

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from squish_pl.data.filters import document_id, read_documents
+from squish_pl.data.filters import document_id, make_document, read_documents
 from squish_pl.data.sources import open_source
 from squish_pl.errors import DataError
+from squish_pl.types import Document
 
 Write = Callable[[str, list[str]], Path]
 TEXTS = ["first text", "second text\nof two lines", "third \U0001f600"]
@@ -36,6 +37,66 @@ def test_json_lines_need_no_more_than_a_text(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "one", "extra": [1, {"a": null}]}\n\n{"text": "two", "extra": "other type"}')
     assert list(open_source(str(path))) == [{"text": "one"}, {"text": "two"}]
+
+
+NAMED = [
+    {"text": "one", "id": "cnn-1", "highlights": "A strike ends."},
+    {"text": "two", "id": "cnn-2", "highlights": " Two sentences.\nAnd one. "},
+    {"text": "three", "id": None, "highlights": None},
+]
+NAMED_DOCUMENTS = [
+    Document("one", document_id("one"), name="cnn-1", highlights="A strike ends."),
+    Document("two", document_id("two"), name="cnn-2", highlights="Two sentences.\nAnd one."),
+    Document("three", document_id("three")),
+]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json.gz", "a.parquet"])
+def test_the_sources_own_name_and_a_persons_summary_are_kept(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    lines = "".join(json.dumps(record) + "\n" for record in NAMED).encode()
+    if name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist(NAMED), path)
+    else:
+        path.write_bytes(gzip.compress(lines) if name.endswith(".gz") else lines)
+    assert list(open_source(str(path))) == NAMED
+    assert list(read_documents(open_source(str(path)))) == NAMED_DOCUMENTS
+
+
+def test_highlights_as_a_list_of_sentences_and_numbers_as_names(tmp_path: Path) -> None:
+    records = [
+        {"text": "one", "id": 0, "highlights": [" A strike ends. ", "Nobody slept."]},
+        {"text": "two", "highlights": []},
+        {"text": "three", "id": "", "highlights": "One text."},  # kinds may be mixed in one file
+        {"text": "four", "id": 12.5},
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, records)))
+    pq.write_table(pa.Table.from_pylist(records[:2]), tmp_path / "a.parquet")
+    expected = [
+        Document("one", document_id("one"), name="0", highlights="A strike ends.\nNobody slept."),
+        Document("two", document_id("two")),
+        Document("three", document_id("three"), highlights="One text."),
+        Document("four", document_id("four"), name="12.5"),
+    ]
+    assert list(read_documents(open_source(str(tmp_path / "a.jsonl")))) == expected
+    assert list(read_documents(open_source(str(tmp_path / "a.parquet")))) == expected[:2]
+
+
+def test_half_characters_and_odd_highlights_do_no_harm() -> None:
+    record = {"text": "a\ud83d", "id": "b\ud83d", "highlights": ["c\ud83d", 7, None]}
+    assert make_document(record) == Document("a?", document_id("a?"), name="b?", highlights="c?")
+    for odd in (7, {"text": "no"}, True):
+        assert make_document({"text": "a", "highlights": odd}).highlights == ""
+
+
+def test_a_hub_datasets_names_and_highlights_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = {"text": ["one", "two"], "id": [3, 4], "highlights": [["A.", "B."], []], "label": [0, 1]}
+    stream = datasets.Dataset.from_dict(columns).to_iterable_dataset()
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: stream)
+    assert list(read_documents(open_source("hub://a/b"))) == [
+        Document("one", document_id("one"), name="3", highlights="A.\nB."),
+        Document("two", document_id("two"), name="4"),
+    ]
 
 
 def test_parquet_in_several_row_groups(tmp_path: Path) -> None:

@@ -2,7 +2,18 @@
 
 from squish_pl.benchmark.contenders.asking import Patience
 from squish_pl.benchmark.contenders.base import Contender
+from squish_pl.benchmark.contenders.baselines import BestSentences, Highlights, Opening, RandomSentences
 from squish_pl.benchmark.contenders.endpoint import Endpoint, Prices
 from squish_pl.benchmark.contenders.given import GivenSummaries
 
-__all__ = ["Contender", "Endpoint", "GivenSummaries", "Patience", "Prices"]
+__all__ = [
+    "BestSentences",
+    "Contender",
+    "Endpoint",
+    "GivenSummaries",
+    "Highlights",
+    "Opening",
+    "Patience",
+    "Prices",
+    "RandomSentences",
+]

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 _GIVE_UP_AFTER = 3  # requests in a row that say nothing of their document
 _AGAIN = frozenset({408, 409, 429})  # beside every 5xx
 _OF_ENDPOINT = frozenset({401, 402, 403, 404, 429, 502, 503, 504})
-_MARKUP = re.compile(r"<(style|script)\b.*?(</\1>|\Z)|<[^<>]*>", re.DOTALL | re.IGNORECASE)
+_NOISE = re.compile(r"<(style|script)\b.*?(</\1>|\Z)|<[^<>]*>|[\x00-\x1f\x7f-\x9f]", re.DOTALL | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -283,8 +283,8 @@ class _Capped(httpx2.AsyncByteStream):
 
 
 def one_line(text: str, length: int = 200) -> str:
-    """A message without line breaks and the tags of an error page, cut to a number of characters."""
-    text = " ".join(_MARKUP.sub(" ", text).split())
+    """A message in one line, without control characters and an error page's tags, cut to a number of characters."""
+    text = " ".join(_NOISE.sub(" ", text).split())
     return text if len(text) <= length else text[: length - 3] + "..."
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterator, Sequence
 
+from transformers import PreTrainedTokenizerBase
+
 from squish_pl.benchmark.records import Answer, Task
+from squish_pl.types import Document
 
 
 class Contender(abc.ABC):
@@ -13,16 +16,21 @@ class Contender(abc.ABC):
 
     Args:
         name: As the leaderboard shows it; unique in a run.
+        samples: Summaries it writes of each document and budget.
 
     Attributes:
-        samples: Summaries it writes of each document and budget.
         is_baseline: Whether the leaderboard marks it as a baseline.
+        is_free: Whether asking it again costs nothing, so that its answers may be stored many at a time.
+        tokenizer: The reference's, which counts budgets in tokens; the run sets it where there are such budgets, and
+            only there.
     """
 
     is_baseline = False
+    is_free = False
 
     def __init__(self, name: str, samples: int = 1) -> None:
         self.name, self.samples = name, samples
+        self.tokenizer: PreTrainedTokenizerBase | None = None
 
     @property
     @abc.abstractmethod
@@ -32,8 +40,24 @@ class Contender(abc.ABC):
         Never a key or password.
         """
 
-    def prepare(self, tasks: Sequence[Task]) -> None:  # noqa: B027 - most need none
-        """Called once with all tasks of the run, answered ones among them, before any is asked."""
+    def tasks(self, documents: Sequence[Document], budgets: Sequence[str]) -> list[Task]:
+        """What it is asked in a run; called once, before it is asked anything.
+
+        Args:
+            documents: As they were read, in order; a text may come twice.
+            budgets: As text, normalised.
+
+        Raises:
+            DataError: It cannot serve these documents.
+        """
+        return [Task(d, b, s) for b in budgets for d in distinct(documents) for s in range(self.samples)]
+
+    def check(self) -> None:  # noqa: B027 - most cannot fail
+        """A quick trial before any contender is asked, so that what cannot work ends the run before it costs.
+
+        Raises:
+            SquishError: It cannot work.
+        """
 
     @abc.abstractmethod
     def summarise(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
@@ -45,7 +69,15 @@ class Contender(abc.ABC):
 
     def problems(self) -> list[str]:
         """What is wrong with its settings, a sentence each."""
-        return []
+        return [] if self.samples >= 1 else [f"samples must be at least 1, but is {self.samples}"]
 
     def close(self) -> None:  # noqa: B027 - most hold nothing
         """Gives back models and connections; called when its last task is answered, and after an error."""
+
+
+def distinct(documents: Sequence[Document]) -> list[Document]:
+    """The documents, in order, without those whose text came before."""
+    found: dict[str, Document] = {}
+    for document in documents:
+        found.setdefault(document.text, document)
+    return list(found.values())

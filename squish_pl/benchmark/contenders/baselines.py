@@ -3,48 +3,31 @@
 from __future__ import annotations
 
 import abc
-import json
 import random
 import re
 import time
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from functools import cache, cached_property
+from functools import cached_property
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
 from squish_pl.benchmark.contenders.base import Contender
-from squish_pl.benchmark.records import Answer, Outcome, Task, text_hash
+from squish_pl.benchmark.records import Answer, Outcome, Task
+from squish_pl.benchmark.sentences import split_sentences
 from squish_pl.score.baselines import lead
 from squish_pl.score.budget import Budget, BudgetUnit
-from squish_pl.tokens import whole_characters
+from squish_pl.tokens import vocabulary_hash, whole_characters
 
 _EXTRA = "pip install 'squish-pl[benchmark]'"
 
-# after these a full stop does not end a sentence; single capitals and numbers, Punkt knows by itself
-_ABBREVIATIONS = (
-    "mr mrs ms dr prof rev hon st jr sr gen col lt sgt capt gov sen rep vs etc e.g i.e cf al a.m p.m u.s u.k u.n d.c "
-    "inc ltd co corp dept est approx jan feb mar apr jun jul aug sep sept oct nov dec"
-)
-
 
 class Baseline(Contender):
-    """A contender that writes one summary after the other without a model.
-
-    Args:
-        name: As the leaderboard shows it.
-        tokenizer: Counts budgets that are given in tokens.
-        samples: Summaries of each document and budget.
-    """
+    """A contender that writes one summary after the other without a model."""
 
     is_baseline = True
-
-    def __init__(self, name: str, tokenizer: PreTrainedTokenizerBase, samples: int = 1) -> None:
-        super().__init__(name, samples)
-        self.tokenizer = tokenizer
+    is_free = True
 
     @property
     def identity(self) -> str:
@@ -66,22 +49,21 @@ class Baseline(Contender):
     def write(self, task: Task, budget: Budget) -> str:
         """The summary; empty where the budget allows nothing."""
 
-    @cached_property
+    @property
     def _tokenizer_hash(self) -> str:
-        return text_hash(json.dumps(sorted(self.tokenizer.get_vocab().items())))
+        return "none" if self.tokenizer is None else vocabulary_hash(self.tokenizer)
 
 
 class Opening(Baseline):
     """The document's own first words: what every summary has to beat.
 
     Args:
-        name: As the leaderboard shows it.
-        tokenizer: Counts budgets that are given in tokens.
+        name: As the leaderboard shows it; by default "opening", with its share.
         share: Of the budget that is used, above 0 and at most 1. Models seldom use all of theirs.
     """
 
-    def __init__(self, name: str, tokenizer: PreTrainedTokenizerBase, share: float = 1.0) -> None:
-        super().__init__(name, tokenizer)
+    def __init__(self, name: str | None = None, share: float = 1.0) -> None:
+        super().__init__(name or ("opening" if share == 1 else f"opening, {share:.0%}"))
         self.share = Fraction(str(share))  # "0.7" is exactly 7/10
 
     @property
@@ -90,7 +72,7 @@ class Opening(Baseline):
 
     def problems(self) -> list[str]:
         """What is wrong with its settings, a sentence each."""
-        return [] if 0 < self.share <= 1 else [f"{self.name}: share must be above 0 and at most 1, but is {self.share}"]
+        return [] if 0 < self.share <= 1 else [f"share must be above 0 and at most 1, but is {float(self.share)}"]
 
     def write(self, task: Task, budget: Budget) -> str:
         """The opening, cut to its share of the budget."""
@@ -107,7 +89,7 @@ class Sentences(Baseline):
     def problems(self) -> list[str]:
         """What is wrong with its settings, a sentence each."""
         missing = [name for name in ("nltk", "sumy") if find_spec(name) is None]
-        return [f"{self.name} needs {' and '.join(missing)}: {_EXTRA}"] if missing else []
+        return super().problems() + ([f"it needs {' and '.join(missing)}: {_EXTRA}"] if missing else [])
 
     def write(self, task: Task, budget: Budget) -> str:
         """The sentences that fit, joined by spaces."""
@@ -131,7 +113,14 @@ class Sentences(Baseline):
 
 
 class BestSentences(Sentences):
-    """The sentences most like the others: TextRank (Mihalcea and Tarau 2004), with English stems and stop words."""
+    """The sentences most like the others: TextRank (Mihalcea and Tarau 2004), with English stems and stop words.
+
+    Args:
+        name: As the leaderboard shows it.
+    """
+
+    def __init__(self, name: str = "best sentences") -> None:
+        super().__init__(name)
 
     @property
     def settings(self) -> str:
@@ -163,13 +152,12 @@ class RandomSentences(Sentences):
 
     Args:
         name: As the leaderboard shows it.
-        tokenizer: Counts budgets that are given in tokens.
         samples: Draws for each document and budget.
         seed: With the document and the number of the sample it decides the draw.
     """
 
-    def __init__(self, name: str, tokenizer: PreTrainedTokenizerBase, samples: int = 1, seed: int = 0) -> None:
-        super().__init__(name, tokenizer, samples)
+    def __init__(self, name: str = "random sentences", samples: int = 1, seed: int = 0) -> None:
+        super().__init__(name, samples)
         self.seed = seed
 
     @property
@@ -183,9 +171,17 @@ class RandomSentences(Sentences):
 
 
 class Highlights(Contender):
-    """What people wrote of the documents. One without fails, so that it counts as not covered and never as zero."""
+    """What people wrote of the documents. One without fails, so that it counts as not covered and never as zero.
+
+    Args:
+        name: As the leaderboard shows it.
+    """
 
     is_baseline = True
+    is_free = True
+
+    def __init__(self, name: str = "highlights") -> None:
+        super().__init__(name)
 
     @property
     def identity(self) -> str:
@@ -194,29 +190,11 @@ class Highlights(Contender):
     def summarise(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
         """Answers in order."""
         for task in tasks:
-            text = whole_characters(task.highlights or "").strip()
+            text = whole_characters(task.document.highlights).strip()
             if text:
                 yield task, Answer(outcome=Outcome.WRITTEN, summary=text)
             else:
                 yield task, Answer(outcome=Outcome.FAILED, reason="the data has no highlights of this document")
-
-
-def split_sentences(text: str) -> list[str]:
-    """The sentences of a text; none goes over the end of a line, since news come with a paragraph on each line."""
-    punkt = _punkt()
-    return [
-        stripped for line in text.splitlines() for sentence in punkt.tokenize(line) if (stripped := sentence.strip())
-    ]
-
-
-@cache
-def _punkt() -> Any:
-    from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
-
-    # Punkt with our abbreviations in place of those of its trained model, which is a download
-    parameters = PunktParameters()
-    parameters.abbrev_types = set(_ABBREVIATIONS.split())
-    return PunktSentenceTokenizer(parameters)
 
 
 class _Words:

@@ -14,16 +14,16 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import anyio
+import httpx2
 from anyio.from_thread import start_blocking_portal
-from transformers import PreTrainedTokenizerBase
 
 from squish_pl.benchmark.contenders.asking import Asker, Patience, Reply, Unanswered, Usage, one_line
 from squish_pl.benchmark.contenders.base import Contender
 from squish_pl.benchmark.records import Answer, Outcome, Task
-from squish_pl.errors import ConfigError
+from squish_pl.errors import ConfigError, ModelError
 from squish_pl.policy.prompts import DOCUMENT_FIELD, LIMIT_FIELD, PromptTemplate
 from squish_pl.score.budget import Budget, BudgetUnit
-from squish_pl.tokens import whole_characters
+from squish_pl.tokens import vocabulary_hash, whole_characters
 
 Effort = Literal["minimal", "low", "medium", "high"]
 _EFFORTS = ("minimal", "low", "medium", "high")
@@ -48,9 +48,9 @@ class Endpoint(Contender):
     """Asks a model behind an OpenAI-compatible endpoint, several documents at a time.
 
     Args:
-        name: As the leaderboard shows it.
         base_url: Up to the version: "https://openrouter.ai/api/v1", "http://localhost:8000/v1".
         model: As the endpoint calls it.
+        name: As the leaderboard shows it; by default the model's.
         key_variable: Name of the environment variable that holds the key; None where none is needed.
         samples: Summaries of each document and budget.
         prompt: Wording and tags. A chat model opens the summary's tag itself.
@@ -63,15 +63,13 @@ class Endpoint(Contender):
         concurrency: Most requests under way at once, those that wait to be repeated among them.
         patience: Time limits and retries.
         most_bytes: Of an answer's body; a longer one is not read to its end and has failed.
-        tokenizer: The reference's, for budgets that are a share of the tokens; without it the prompt names the share
-            instead of the number. Part of the identity, so pass it only where such budgets are asked for.
     """
 
     def __init__(
         self,
-        name: str,
         base_url: str,
         model: str,
+        name: str | None = None,
         key_variable: str | None = None,
         samples: int = 1,
         prompt: PromptTemplate = PromptTemplate(),
@@ -84,11 +82,10 @@ class Endpoint(Contender):
         concurrency: int = 8,
         patience: Patience = Patience(),
         most_bytes: int = 1_000_000,
-        tokenizer: PreTrainedTokenizerBase | None = None,
     ) -> None:
-        super().__init__(name, samples)
+        super().__init__(name or model, samples)
         self.base_url, self.model, self.key_variable = base_url.rstrip("/"), model, key_variable
-        self.prompt, self.bare, self.tokenizer = prompt, bare, tokenizer
+        self.prompt, self.bare = prompt, bare
         self.temperature, self.max_tokens, self.reasoning_effort = temperature, max_tokens, reasoning_effort
         self.extra, self.prices = dict(extra or {}), prices
         self.concurrency, self.patience, self.most_bytes = concurrency, patience, most_bytes
@@ -97,7 +94,7 @@ class Endpoint(Contender):
     def identity(self) -> str:
         """Endpoint, model, wording and sampling, as JSON."""
         prompt = {key: getattr(self.prompt, key) for key in ("instruction", "open_tag", "close_tag", "system")}
-        tokenizer = self.tokenizer.name_or_path if self.tokenizer is not None else None
+        tokenizer = None if self.tokenizer is None else vocabulary_hash(self.tokenizer)
         facts = {"endpoint": self.base_url, "prompt": prompt, "bare": self.bare, "tokenizer": tokenizer}
         return json.dumps(facts | self._settings, sort_keys=True)
 
@@ -135,6 +132,29 @@ class Endpoint(Contender):
         if taken := [key for key in _OURS if key in self.extra]:
             found.append(f"extra must leave {', '.join(_OURS)} alone, but sets {', '.join(taken)}")
         return found + self.patience.problems()
+
+    def check(self) -> None:
+        """Looks whether there is a server, and whether it takes the key.
+
+        Raises:
+            ModelError: There is none, or it does not.
+        """
+        wait = self.patience.connect_seconds
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        try:
+            # any answer will do: not every server lists its models
+            with httpx2.stream("GET", f"{self.base_url}/models", headers=headers, timeout=wait) as response:
+                status = response.status_code
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, UnicodeError) as error:  # the last: no host's name
+            reason = one_line(str(error)) or f"no connection within {wait:g} seconds"
+            raise ModelError(
+                f"{self.name}: cannot reach {self.base_url} ({reason}): start the server, or correct base_url"
+            ) from None
+        except httpx2.HTTPError:
+            return  # it is there, if in trouble: requests are repeated
+        if status == 401:
+            key = f"the key in {self.key_variable}" if self._key else "requests without key (set key_variable)"
+            raise ModelError(f"{self.name}: {self.base_url} does not take {key}: HTTP 401")
 
     def summarise(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
         """Asks for all summaries, `concurrency` at a time, and yields each as soon as it is there.
@@ -266,9 +286,10 @@ class Endpoint(Contender):
 def _url_problems(url: str) -> list[str]:
     """What is wrong with an address; it is not shown, as it may hold a password."""
     try:
+        httpx2.URL(url)  # knows more mistakes than the other one, but not all
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
+    except (ValueError, httpx2.InvalidURL):
         usable = False
     if not usable:
         return ["base_url must be an address such as https://openrouter.ai/api/v1 or http://localhost:8000/v1"]

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from squish_pl.benchmark.contenders.base import Contender
+from squish_pl.benchmark.contenders.base import Contender, distinct
 from squish_pl.benchmark.records import Answer, Outcome, Task, text_hash
 from squish_pl.data.filters import document_id
+from squish_pl.data.summaries import numbered_summaries, read_text
 from squish_pl.errors import BudgetError, DataError
 from squish_pl.score.budget import Budget
-from squish_pl.score_command import numbered_summaries, read_text
 from squish_pl.tokens import whole_characters
 from squish_pl.types import Document
+
+log = logging.getLogger(__name__)
 
 _FIELDS = ("id", "url", "document")
 
 
 class _Line(NamedTuple):
-    """A line of the file: a summary, for one budget or (None) for all of them."""
+    """A line of the file: a summary, for one budget or (None) for all of them; a sample of None is the next."""
 
     number: int
     summary: str | None
     budget: str | None
-    sample: int
+    sample: int | None
     fields: dict[str, Any]
 
 
@@ -34,52 +40,67 @@ class GivenSummaries(Contender):
     by `url` or by `document`, the document's full text. Where not every line has the same one of these, the lines
     stand in the documents' order, those of each budget and sample by themselves. `budget` is optional: a line
     without one serves every budget that has no line of its own. `sample` counts from 0, which is what it is where
-    it is not there.
+    it is not there. A document that comes twice has a line, so a sample, for each time.
 
     Args:
-        name: As the leaderboard shows it.
-        path: The file.
-
-    Raises:
-        DataError: The file cannot be read or is empty, or a line makes no sense.
+        path: The file; it is read when it is first needed.
+        name: As the leaderboard shows it; by default the file's.
+        strict: Whether every document must have a summary, which must be asked for only under the budgets it is for;
+            otherwise what the file leaves out has failed.
     """
 
-    def __init__(self, name: str, path: str) -> None:
-        self.path = path
-        self._lines = self._read()
-        super().__init__(name, samples=1 + max(line.sample for line in self._lines))
-        self._summaries: dict[tuple[str, str | None, int], str | None] | None = None
+    is_free = True
+
+    def __init__(self, path: str, name: str | None = None, strict: bool = False) -> None:
+        super().__init__(name or Path(path).stem)
+        self.path, self.strict = path, strict
+        self._summaries: dict[tuple[str, str | None, int], str | None] = {}
 
     @property
     def identity(self) -> str:
-        return f"GivenSummaries {self._hash}"
+        """Which summary is whose: after `tasks`, since lines may find other documents in another run."""
+        return f"GivenSummaries {text_hash(json.dumps([[*key, text] for key, text in self._summaries.items()]))}"
 
-    def prepare(self, tasks: Sequence[Task]) -> None:
-        """Finds each line's document; called with all tasks of a run, whether or not they are answered already.
+    def problems(self) -> list[str]:
+        """Whether the file cannot be read or is empty, or a line makes no sense."""
+        try:
+            return super().problems() if self._lines else []
+        except DataError as error:
+            return [str(error)]
+
+    @property
+    def budgets(self) -> list[str | None]:
+        """The budgets that lines name, None for those that name none; in order.
 
         Raises:
-            DataError: A line's document is not there, or two lines are for the same document, budget and sample.
+            DataError: The file cannot be read or is empty, or a line makes no sense.
         """
-        documents = list(dict.fromkeys(task.document for task in tasks))
-        summaries: dict[tuple[str, str | None, int], str | None] = {}
-        taken: dict[tuple[str, str | None, int], int] = {}
-        for line, document in zip(self._lines, self._documents_of_lines(documents), strict=True):
-            key = (text_hash(document.text), line.budget, line.sample)
-            if key in taken:
-                raise self._error(
-                    line,
-                    f"line {taken[key]} is for the same document, budget ({line.budget or 'any'}) and sample "
-                    f"({line.sample}): leave one out, or number them with the field sample",
-                )
-            taken[key] = line.number
-            summaries[key] = line.summary
-        self._summaries = summaries
+        return list(dict.fromkeys(line.budget for line in self._lines))
+
+    def tasks(self, documents: Sequence[Document], budgets: Sequence[str]) -> list[Task]:
+        """As many samples as there are lines; where there is none, one that fails.
+
+        Raises:
+            DataError: The file cannot be read; a line's document is not there; two lines are for the same document,
+                budget and sample; or, if strict, a document has no line.
+        """
+        self._match(documents)
+        self._warn_of_other_budgets(budgets)
+        samples: dict[tuple[str, str | None], set[int]] = {}
+        for hashed, budget, sample in self._summaries:
+            samples.setdefault((hashed, budget), set()).add(sample)
+        found = []
+        for budget in budgets:
+            for document in distinct(documents):
+                hashed = text_hash(document.text)
+                numbers = samples.get((hashed, budget), set()) | samples.get((hashed, None), set())
+                if not numbers and not self.strict:
+                    numbers = {0}
+                found += [Task(document, budget, sample) for sample in sorted(numbers)]
+        return found
 
     def summarise(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
         """Answers in order; a document that the file leaves out fails."""
-        if self._summaries is None:
-            self.prepare(tasks)
-        assert self._summaries is not None
         for task in tasks:
             keys = [(task.document_hash, b, task.sample) for b in (str(Budget.parse(task.budget)), None)]
             found = next((key for key in keys if key in self._summaries), None)
@@ -91,20 +112,20 @@ class GivenSummaries(Contender):
             else:
                 yield task, Answer(outcome=Outcome.WRITTEN, summary=summary)
 
-    def _read(self) -> list[_Line]:
+    @cached_property
+    def _lines(self) -> list[_Line]:
         text = read_text(self.path)
         records = numbered_summaries(self.path, text)
         if not records:
             raise DataError(
                 f'{self.path} holds no summary: expected {{"summary": "text" or null, ...}} on each of its lines'
             )
-        self._hash = text_hash(text)
         return [self._line(number, record) for number, record in records]
 
     def _line(self, number: int, record: dict[str, Any]) -> _Line:
-        line = _Line(number, record["summary"], None, 0, {f: record[f] for f in _FIELDS if record.get(f)})
-        sample = record.get("sample") or 0
-        if not isinstance(sample, int) or isinstance(sample, bool) or sample < 0:
+        line = _Line(number, record["summary"], None, None, {f: record[f] for f in _FIELDS if _said(record.get(f))})
+        sample = record.get("sample")
+        if sample is not None and (not isinstance(sample, int) or isinstance(sample, bool) or sample < 0):
             raise self._error(line, f"expected sample to be 0, 1, ..., but got {sample!r}")
         try:
             budget = str(Budget.parse(record["budget"])) if record.get("budget") else None
@@ -112,17 +133,55 @@ class GivenSummaries(Contender):
             raise self._error(line, str(error)) from None
         return line._replace(budget=budget, sample=sample)
 
+    def _match(self, documents: Sequence[Document]) -> None:
+        """Finds each line's document."""
+        lines_of: dict[tuple[str, str | None, int], _Line] = {}
+        for line, document in zip(self._lines, self._documents_of_lines(documents), strict=True):
+            key = text_hash(document.text), line.budget
+            sample = line.sample or 0
+            while line.sample is None and self._in_order and (*key, sample) in lines_of:
+                sample += 1
+            place = (*key, sample)
+            if place in lines_of:
+                raise self._error(
+                    line,
+                    f"line {lines_of[place].number} is for the same document, budget ({line.budget or 'any'}) "
+                    f"and sample ({sample}): leave one out, or number them with the field sample",
+                )
+            lines_of[place] = line
+        self._summaries = {place: line.summary for place, line in lines_of.items()}
+        known = {hashed for hashed, _, _ in lines_of}
+        missing = [document for document in distinct(documents) if text_hash(document.text) not in known]
+        if missing and self.strict:
+            name = missing[0].name or missing[0].url or missing[0].id
+            raise DataError(
+                f"{self.path} has no summary for {len(missing)} of {len(distinct(documents))} documents, such as "
+                f"{name!r} ({missing[0].text[:40]!r}...): give each a line, with null where there is no summary, or "
+                "leave those documents out"
+            )
+
+    def _warn_of_other_budgets(self, budgets: Sequence[str]) -> None:
+        others = [line.budget for line in self._lines if line.budget not in (None, *budgets)]
+        if others:
+            names = ", ".join(dict.fromkeys(map(str, others)))
+            log.warning("%s: %d lines are for budgets that are not asked for (%s)", self.path, len(others), names)
+
     def _documents_of_lines(self, documents: Sequence[Document]) -> list[Document]:
         field = next((f for f in _FIELDS if all(f in line.fields for line in self._lines)), None)
-        return self._in_order(documents) if field is None else self._by_field(documents, field)
+        self._in_order = field is None
+        return self._by_order(documents) if field is None else self._by_field(documents, field)
 
     def _by_field(self, documents: Sequence[Document], field: str) -> list[Document]:
         known: dict[str, Document] = {}
         doubtful: set[str] = set()
         for document in documents:
             # the text may have been cut since, but the id is that of the whole one
-            keys = (document.text, document.id) if field == "document" else (getattr(document, field),)
-            for key in keys:
+            names = {
+                "document": (document.text, document.id),
+                "id": (document.name, document.id),
+                "url": (document.url,),
+            }[field]
+            for key in filter(None, names):
                 if known.setdefault(key, document).text != document.text:
                     doubtful.add(key)
         found = []
@@ -130,11 +189,9 @@ class GivenSummaries(Contender):
             value = whole_characters(str(line.fields[field]))
             key = document_id(value) if field == "document" and value not in known else value
             if key not in known:
-                raise self._error(
-                    line,
-                    f"none of the {len(documents)} documents has the {'text' if field == 'document' else field} "
-                    f"{value[:60]!r}" + (" (a document's id is the hash of its text)" if field == "id" else ""),
-                )
+                hint = " (where the documents have no field id, it is the hash of the text)" if field == "id" else ""
+                what = "text" if field == "document" else field
+                raise self._error(line, f"none of the {len(documents)} documents has the {what} {value[:60]!r}{hint}")
             if key in doubtful:
                 others = " or ".join(f for f in _FIELDS if f != field)
                 raise self._error(
@@ -143,8 +200,8 @@ class GivenSummaries(Contender):
             found.append(known[key])
         return found
 
-    def _in_order(self, documents: Sequence[Document]) -> list[Document]:
-        counts: dict[tuple[str | None, int], int] = {}
+    def _by_order(self, documents: Sequence[Document]) -> list[Document]:
+        counts: dict[tuple[str | None, int | None], int] = {}
         found = []
         for line in self._lines:
             place = counts.setdefault((line.budget, line.sample), 0)
@@ -156,10 +213,39 @@ class GivenSummaries(Contender):
             (budget, sample), count = wrong
             raise DataError(
                 f"{self.path}: expected a summary for each of the {len(documents)} documents, but got {count} for "
-                f"budget {budget or 'any'} and sample {sample}; tell each one's document by {', '.join(_FIELDS)}, or "
-                "give one line for each document in order"
+                f"budget {budget or 'any'} and sample {sample or 0}; tell each one's document by "
+                f"{', '.join(_FIELDS)}, or give one line for each document in order"
             )
         return found
 
     def _error(self, line: _Line, problem: str) -> DataError:
         return DataError(f"{self.path} line {line.number}: {problem}")
+
+
+def _said(value: object) -> bool:
+    """Whether a field names something; the number 0 does."""
+    return value is not None and value != ""
+
+
+class GivenText(Contender):
+    """One summary, for a single document.
+
+    Args:
+        name: As the leaderboard shows it.
+        text: The summary.
+    """
+
+    is_free = True
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(name)
+        self.text = text
+
+    @property
+    def identity(self) -> str:
+        return f"GivenText {text_hash(self.text)}"
+
+    def summarise(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
+        """Gives the summary."""
+        for task in tasks:
+            yield task, Answer(outcome=Outcome.WRITTEN, summary=self.text)

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import IO
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
@@ -21,8 +17,7 @@ from squish_pl.benchmark.report import page_text, page_views
 from squish_pl.benchmark.report.findings import Findings, ShownDocument
 from squish_pl.benchmark.report.page_documents import packed
 from squish_pl.benchmark.report.page_text import printable
-from squish_pl.errors import DataError
-from squish_pl.permissions import usual_mode
+from squish_pl.whole_files import written_whole
 
 
 def write_page(findings: Findings, path: Path) -> None:
@@ -50,7 +45,7 @@ def write_page(findings: Findings, path: Path) -> None:
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-    with _written_whole(path) as file:
+    with written_whole(path) as file:
         file.writelines(pieces)
 
 
@@ -107,24 +102,3 @@ def _environment() -> Environment:
 
 def _own_file(name: str) -> str:
     return files("squish_pl.benchmark.report").joinpath(name).read_text(encoding="utf-8")
-
-
-@contextmanager
-def _written_whole(path: Path) -> Iterator[IO[str]]:
-    """A file beside the target, moved into its place when all is written."""
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            yield file
-        usual_mode(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(
-            f"cannot write the report {path}: {error.strerror or error}; free disk space or choose another file"
-        ) from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)

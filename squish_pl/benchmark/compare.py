@@ -1,0 +1,199 @@
+"""A comparison from its settings to its findings: what `validate` and `score` both do."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
+
+import torch
+
+from squish_pl import __version__
+from squish_pl.benchmark import runner
+from squish_pl.benchmark.contenders.base import Contender, distinct
+from squish_pl.benchmark.leaderboard import RankBy, Row, leaderboard
+from squish_pl.benchmark.published import PublishedScore
+from squish_pl.benchmark.records import text_hash
+from squish_pl.benchmark.references import Reference
+from squish_pl.benchmark.report.findings import Findings
+from squish_pl.benchmark.report.gather import contenders_in_order, shown_documents, usage
+from squish_pl.benchmark.runner import Entry
+from squish_pl.benchmark.store import Store
+from squish_pl.cutting import cut_document
+from squish_pl.errors import BudgetError, ConfigError
+from squish_pl.score import Budget
+from squish_pl.settings import ScoreSettings
+from squish_pl.tokens import vocabulary_hash
+from squish_pl.types import Document
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared, and by which rules.
+
+    Attributes:
+        contenders: Whoever writes.
+        references: Models that measure; with several, their mean is ranked too.
+        budgets: Caps, as text.
+        score: Of the score.
+        rank_by: The score that decides the ranking.
+        original_rules: The original's: cut summaries that are slightly too long, drop those that score 0, leave out
+            contenders of whose tasks less than four fifths are left.
+        shown: Documents that are kept for looking at, with each token's savings.
+        published: Values measured elsewhere, to be laid beside.
+    """
+
+    contenders: Sequence[Contender]
+    references: Sequence[Reference]
+    budgets: Sequence[str]
+    score: ScoreSettings = field(default_factory=ScoreSettings)
+    rank_by: RankBy = "squish"
+    original_rules: bool = False
+    shown: int = 200
+    published: Sequence[PublishedScore] = ()
+
+    def problems(self) -> list[str]:
+        """What is wrong with the settings, a sentence each."""
+        found = _budget_problems(self.budgets)
+        for what, names in (
+            ("contenders", [contender.name for contender in self.contenders]),
+            ("references", [reference.title for reference in self.references]),
+        ):
+            if not names:
+                found.append(f"{what} must name at least one")
+            for name in dict.fromkeys(names):
+                if names.count(name) > 1:
+                    found.append(f"{what}: {names.count(name)} are called {name!r}: give each a name of its own")
+                if not name.strip():
+                    found.append(f"{what}: a name must not be empty")
+        for contender in self.contenders:
+            found += [f"contender {contender.name!r}: {problem}" for problem in contender.problems()]
+        for reference in self.references:
+            found += reference.problems()
+        if self.shown < 0:
+            found.append(f"shown must not be negative, but is {self.shown}")
+        return found + self.score.problems()
+
+
+class Compared(NamedTuple):
+    """What came of it.
+
+    Attributes:
+        rows: One for each contender and task, with its scores.
+        findings: For people.
+    """
+
+    rows: list[Row]
+    findings: Findings
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Work to be done.
+
+    Attributes:
+        documents: Different ones, cut.
+        budgets: Normalised.
+        entries: Contenders with what they are asked.
+        source: Where the documents come from, for people.
+    """
+
+    documents: list[Document]
+    budgets: list[str]
+    entries: list[Entry]
+    source: str
+
+
+def prepare(what: Comparison, documents: Sequence[Document], source: str, max_tokens: int | None = None) -> Prepared:
+    """Lays the work out, and finds what cannot be done before anything is.
+
+    Args:
+        what: Its `problems` have been looked at.
+        documents: As they were read.
+        source: Where they come from, for people.
+        max_tokens: Documents are cut to so many of the first reference's tokens.
+
+    Raises:
+        ConfigError: A document is too long for a reference, or references count tokens differently.
+        DataError: A contender cannot serve these documents.
+    """
+    budgets = list(dict.fromkeys(str(Budget.parse(budget)) for budget in what.budgets))
+    tokenizer = what.references[0].tokenizer
+    documents = [cut_document(document, tokenizer, max_tokens) for document in documents]
+    parsed = [Budget.parse(budget) for budget in budgets]
+    if any(budget.unit.counts_tokens for budget in parsed):
+        _one_vocabulary(what.references)
+        for contender in what.contenders:
+            contender.tokenizer = tokenizer
+    room = [p for r in what.references for p in r.room_problems(documents, parsed, what.score.template)]
+    if room:
+        raise ConfigError(room)
+    entries = [Entry(contender, contender.tasks(documents, budgets)) for contender in what.contenders]
+    different = distinct(documents)
+    about = f"{len(different)} of {source}" + (f", cut to {max_tokens} tokens" if max_tokens else "")
+    return Prepared(different, budgets, entries, about)
+
+
+def compare(what: Comparison, work: Prepared, store: Store, device: torch.device) -> Compared:
+    """Asks, scores and ranks; what the store has already is not done again.
+
+    Args:
+        what: Contenders, references and rules.
+        work: Of them.
+        store: Answers and scores; it must stay open as long as documents of the findings are asked for.
+        device: Where the references run.
+
+    Raises:
+        ConfigError: A contender cannot work.
+        SquishError: The work cannot go on; what was done is stored.
+    """
+    entries, budgets = work.entries, work.budgets
+    runner.check_contenders(entries, store)
+    runner.ask(entries, store)
+    looked_at = work.documents[: what.shown]
+    hashes = frozenset(text_hash(document.text) for document in looked_at)
+    rows, cut = runner.answers(entries, store), what.original_rules
+    scored = {r.title: runner.score(r, what.score, device, rows, store, hashes, cut) for r in what.references}
+    rows = runner.with_scores(rows, scored, what.references, cut)
+    titles = [reference.title for reference in what.references]
+    board = leaderboard(rows, titles, what.rank_by, what.original_rules)
+    order = contenders_in_order(board, rows)
+    ngram = what.score.novel_ngram
+    findings = Findings(
+        title="SQUISH benchmark",
+        facts={
+            "documents": work.source,
+            "budgets": ", ".join(budgets),
+            "references": ", ".join(f"{r.title} ({r.dtype} on {device.type})" for r in what.references),
+            "frame": what.score.template.frame,
+            "copied": f"token n-grams of {ngram} shared with the summary",
+            "rules": "the original's" if cut else "over the budget or unparsable counts 0; failed is left out",
+            "made": f"{datetime.date.today():%d %B %Y} by squish-pl {__version__}",
+        },
+        board=board,
+        budgets=budgets,
+        references=titles,
+        usage=usage(rows, order),
+        published=what.published,
+        documents=partial(shown_documents, looked_at, rows, order, what.references, scored, ngram, store, cut),
+    )
+    return Compared(rows, findings)
+
+
+def _one_vocabulary(references: Sequence[Reference]) -> None:
+    if len({vocabulary_hash(reference.tokenizer) for reference in references}) > 1:
+        raise ConfigError(
+            ["budgets in tokens are counted by the reference, but these references count differently: use characters"]
+        )
+
+
+def _budget_problems(budgets: Sequence[str]) -> list[str]:
+    found = [] if budgets else ["budgets must name at least one"]
+    for budget in budgets:
+        try:
+            Budget.parse(budget)
+        except BudgetError as error:
+            found.append(f"budgets: {error}")
+    return found

@@ -1,0 +1,130 @@
+"""Reference models of a benchmark: each measures by itself, one is loaded at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, Optional
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from squish_pl.benchmark.store import reference_identity
+from squish_pl.errors import ModelError
+from squish_pl.language_model import (
+    PACKAGE_PREFIX,
+    context_length,
+    load_config,
+    load_model,
+    load_tokenizer,
+    pick_dtype,
+    resolve_base,
+)
+from squish_pl.policy.backbone import fingerprint
+from squish_pl.score import Budget, ScoreTemplate, SquishScorer
+from squish_pl.score.reference import FrozenModel
+from squish_pl.settings import ScoreSettings
+from squish_pl.tokens import count_tokens
+from squish_pl.types import Document
+
+_REMEMBERED = 100_000  # tokens of documents: a document's summaries are scored one after the other
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A model that measures information.
+
+    Attributes:
+        base: Hub id, folder, or "package:NAME".
+        name: As tables show it; by default the base's or the GGUF file's.
+        gguf_file: Name of a GGUF file in that folder or package.
+        revision: Revision of a hub model.
+        dtype: "auto" is bfloat16 on a GPU and float32 on a CPU.
+    """
+
+    base: str = "Qwen/Qwen3-1.7B-Base"
+    name: Optional[str] = None
+    gguf_file: Optional[str] = None
+    revision: Optional[str] = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = "auto"
+
+    @property
+    def title(self) -> str:
+        """Its name."""
+        return self.name or model_name(self.base, self.gguf_file)
+
+    def problems(self) -> list[str]:
+        """What is wrong with the settings, a sentence each."""
+        try:
+            resolve_base(self.base)
+        except ModelError as error:
+            return [f"references: {error}"]
+        return []
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Its tokenizer, loaded once.
+
+        Raises:
+            ModelError: It cannot be loaded.
+        """
+        return load_tokenizer(self.base, self.gguf_file, self.revision)
+
+    def load(self, settings: ScoreSettings, device: torch.device) -> tuple[SquishScorer, str]:
+        """Loads the model; it is gone when nobody holds the scorer any more.
+
+        Returns:
+            The scorer, and everything that decides its scores as text (see `reference_identity`).
+
+        Raises:
+            ModelError: It cannot be loaded.
+        """
+        dtype = pick_dtype(self.dtype, device)
+        model = load_model(self.base, dtype, self.gguf_file, self.revision)
+        base = f"{fingerprint(model)} {str(dtype).removeprefix('torch.')}"
+        identity = reference_identity(base, settings.template, settings.novel_ngram)
+        model.to(device)  # type: ignore[arg-type]
+        template, ngram, tokens = settings.template, settings.novel_ngram, settings.batch_tokens
+        scorer = SquishScorer(FrozenModel(model), self.tokenizer, template, ngram, tokens, _REMEMBERED)
+        return scorer, identity
+
+    def room_problems(
+        self, documents: Sequence[Document], budgets: Sequence[Budget], template: ScoreTemplate
+    ) -> list[str]:
+        """Whether the longest document fits into the context, behind the longest summary that counts.
+
+        Found before anything is asked: scoring comes last, when the answers are paid for.
+        """
+        context = context_length(load_config(self.base, self.gguf_file, self.revision))
+        frame = count_tokens(self.tokenizer, template.render("")) + 1
+        longest, text = max((count_tokens(self.tokenizer, d.text), d.text) for d in documents)
+        share = longest / max(1, len(text))  # tokens a character
+        limits = [(b, b.limit(text, self.tokenizer)) for b in budgets]
+        summary = max(limit if b.unit.counts_tokens else int(limit * share) for b, limit in limits)
+        if frame + summary + longest <= context:
+            return []
+        return [
+            f"the longest document has {longest} tokens, with its longest summary ({summary}) and the frame ({frame}) "
+            f"{frame + summary + longest}, but the reference {self.title} reads {context}: set max_tokens to "
+            f"{max(1, int((context - frame) * longest / (longest + summary)))} or less"
+        ]
+
+
+def model_name(base: str, gguf_file: str | None = None) -> str:
+    """A model's name for tables: the last part of its base's, or the GGUF file's."""
+    return Path(gguf_file).stem if gguf_file else base.removeprefix(PACKAGE_PREFIX).rstrip("/").rpartition("/")[2]
+
+
+def pick_device(device: str) -> torch.device:
+    """A device by name; "auto" takes a GPU where there is one.
+
+    Raises:
+        ModelError: It cannot be used.
+    """
+    where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    try:
+        return torch.empty(0, device=where).device
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"the device {where!r} cannot be used: {str(error).splitlines()[0]}") from None

@@ -1,0 +1,163 @@
+"""From rows, scores and stored savings to all that a report shows."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from torch import Tensor
+
+from squish_pl.benchmark.leaderboard import Leaderboard, Row
+from squish_pl.benchmark.records import Outcome, ScoreRecord, text_hash
+from squish_pl.benchmark.references import Reference
+from squish_pl.benchmark.report.findings import ShownDocument, ShownSummary, Usage
+from squish_pl.benchmark.report.token_spans import by_span, token_spans
+from squish_pl.benchmark.runner import Scored, as_scored
+from squish_pl.benchmark.sentences import sentence_spans
+from squish_pl.benchmark.store import Store
+from squish_pl.score.novelty import copied_tokens
+from squish_pl.tokens import encode
+from squish_pl.types import Document
+
+_TITLE_CHARACTERS = 70
+
+
+def contenders_in_order(board: Leaderboard, rows: Sequence[Row]) -> list[str]:
+    """Contenders by their first rank, then those that have none."""
+    ranked = sorted(board.standings, key=lambda s: s.rank) if board.standings else []
+    first = [s for s in ranked if (s.budget, s.reference) == (board.standings[0].budget, board.standings[0].reference)]
+    names = [standing.contender for standing in (*first, *board.standings)]
+    return list(dict.fromkeys([*names, *(row.contender for row in rows)]))
+
+
+def usage(rows: Sequence[Row], order: Sequence[str]) -> list[Usage]:
+    """What each contender's answers took."""
+    found = []
+    for name in order:
+        answers = [row.answer for row in rows if row.contender == name]
+        given = [answer for answer in answers if answer is not None]
+        failed = [answer for answer in given if answer.outcome is Outcome.FAILED]
+        costs = [answer.cost for answer in given if answer.cost is not None]
+        found.append(
+            Usage(
+                contender=name,
+                answers=len(given) - len(failed),
+                failed=len(answers) - len(given) + len(failed),
+                prompt_tokens=sum(answer.prompt_tokens or 0 for answer in given),
+                completion_tokens=sum(answer.completion_tokens or 0 for answer in given),
+                cost=sum(costs) if costs else None,
+                seconds=sum(answer.seconds or 0.0 for answer in given),
+                reasons=Counter(answer.reason for answer in given if answer.reason).most_common(),
+            )
+        )
+    return found
+
+
+def shown_documents(
+    documents: Sequence[Document],
+    rows: Sequence[Row],
+    order: Sequence[str],
+    references: Sequence[Reference],
+    scored: Mapping[str, Scored],
+    novel_ngram: int,
+    store: Store,
+    cut: bool,
+) -> Iterator[ShownDocument]:
+    """The documents to be looked at, one at a time, those of the first reference first.
+
+    Args:
+        documents: Those whose savings were kept.
+        rows: With their scores.
+        order: Of the contenders.
+        references: All of them.
+        scored: What each has measured, by its title.
+        novel_ngram: Token n-grams of this length count as copied.
+        store: With the savings.
+        cut: As it was when they were scored.
+    """
+    place = {name: number for number, name in enumerate(order)}
+    budgets = list(dict.fromkeys(row.task.budget for row in rows))
+    rows_of: dict[str, list[Row]] = {}
+    for row in rows:
+        rows_of.setdefault(row.task.document_hash, []).append(row)
+    for reference in references:
+        for document in documents:
+            hashed = text_hash(document.text)
+            own = sorted(
+                rows_of.get(hashed, []),
+                key=lambda row: (place[row.contender], budgets.index(row.task.budget), row.task.sample),
+            )
+            savings = store.savings(scored[reference.title].identity, hashed)
+            yield _shown(document, own, reference, savings, novel_ngram, cut)
+
+
+def _shown(
+    document: Document,
+    rows: Sequence[Row],
+    reference: Reference,
+    savings: Mapping[str, Tensor],
+    novel_ngram: int,
+    cut: bool,
+) -> ShownDocument:
+    tokenizer = reference.tokenizer
+    spans, span_of = token_spans(tokenizer, document.text)
+    document_ids = encode(tokenizer, document.text)
+    summaries = []
+    for row in rows:
+        text, scores = as_scored(row, cut, tokenizer), row.scores.get(reference.title)
+        saved = savings.get(text_hash(text)) if text is not None and scores and scores.within_budget else None
+        unparsable = row.answer is not None and row.answer.outcome is Outcome.UNPARSABLE
+        nothing = 0.0 if unparsable else None
+        copied = None
+        if saved is not None and text is not None:
+            tokens = copied_tokens(document_ids, encode(tokenizer, text), novel_ngram)
+            copied = [count > 0 for count in by_span(tokens.tolist(), span_of, len(spans))]
+        summaries.append(
+            ShownSummary(
+                contender=row.contender,
+                budget=row.task.budget,
+                sample=row.task.sample,
+                text=text,
+                verdict=_verdict(row, scores),
+                squish=scores.score if scores else nothing,
+                novel=scores.novel_score if scores else nothing,
+                length_used=scores.length_used if scores else None,
+                copied=scores.copied if scores else None,
+                saved=None if saved is None else by_span(saved.tolist(), span_of, len(spans)),
+                copied_spans=copied,
+            )
+        )
+    information = (row.scores[reference.title].information for row in rows if reference.title in row.scores)
+    return ShownDocument(
+        title=_title(document),
+        text=document.text,
+        reference=reference.title,
+        information=next(information, math.nan),
+        spans=spans,
+        sentences=sentence_spans(document.text) or [(0, len(document.text))],
+        summaries=summaries,
+    )
+
+
+def _verdict(row: Row, scores: ScoreRecord | None) -> str:
+    """Why a summary does not count; empty where it does."""
+    if row.answer is None:
+        return "not asked yet"
+    if row.answer.outcome is Outcome.FAILED:
+        return f"failed: {row.answer.reason}"
+    if row.answer.outcome is Outcome.UNPARSABLE:
+        return f"no summary in the answer: {row.answer.reason}"
+    if scores is None:
+        return "not scored yet"
+    if not scores.within_budget:
+        more = "at least " if not row.answer.complete else ""
+        return f"over the budget: {more}{scores.length_used:.0%} of it"
+    return ""
+
+
+def _title(document: Document) -> str:
+    words = " ".join(document.text[: 4 * _TITLE_CHARACTERS].split())
+    name = document.name or document.url
+    opening = words if len(words) <= _TITLE_CHARACTERS else words[: _TITLE_CHARACTERS - 1] + "…"
+    return f"{name}: {opening}" if name else opening

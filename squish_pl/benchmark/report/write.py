@@ -1,0 +1,58 @@
+"""A report's folder: page, charts, tables, results."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from squish_pl.benchmark.leaderboard import Row
+from squish_pl.benchmark.leaderboard_tables import to_csv, to_markdown
+from squish_pl.benchmark.report.findings import Findings
+from squish_pl.benchmark.results import result_lines, write_lines
+from squish_pl.whole_files import written_whole
+
+_NEEDED = ("jinja2", "matplotlib", "nltk")
+
+
+def report_problems(folder: str | None) -> list[str]:
+    """What stands in the way of a report in a folder, a sentence each: found before hours of work."""
+    if folder is None:
+        return []
+    found = []
+    if missing := [name for name in _NEEDED if find_spec(name) is None]:
+        found.append(f"report needs {', '.join(missing)}: pip install 'squish-pl[benchmark]'")
+    path = Path(folder).expanduser()
+    try:
+        there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+        if not there.is_dir():
+            found.append(f"report: expected a folder, but {str(there)!r} is a file")
+        else:
+            tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        found.append(f"report: cannot write into {str(folder)!r}: {error.strerror}")
+    return found
+
+
+def write_report(findings: Findings, rows: Sequence[Row], folder: str | Path) -> Path:
+    """Writes index.html, charts/*.png and *.svg, leaderboard.csv, leaderboard.md and results.jsonl.
+
+    Returns:
+        The page.
+
+    Raises:
+        DataError: Something cannot be written.
+    """
+    # an extra, and slow to import: only for reports
+    from squish_pl.benchmark.report.charts import write_charts
+    from squish_pl.benchmark.report.page import write_page
+
+    folder = Path(folder).expanduser()
+    for name, text in (("leaderboard.csv", to_csv(findings.board)), ("leaderboard.md", to_markdown(findings.board))):
+        with written_whole(folder / name) as file:
+            file.write(text)
+    write_lines(result_lines(rows, findings.references), folder / "results.jsonl")
+    write_charts(findings, folder / "charts")
+    write_page(findings, folder / "index.html")
+    return folder / "index.html"

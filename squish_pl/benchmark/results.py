@@ -1,0 +1,90 @@
+"""Results as plain records: one JSON line for each summary and reference."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from squish_pl.benchmark.leaderboard import Row
+from squish_pl.benchmark.records import Outcome, ScoreRecord
+from squish_pl.whole_files import written_whole
+
+
+def result_lines(
+    rows: Sequence[Row], references: Sequence[str], opening: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """One record for each task and reference, document by document.
+
+    Args:
+        rows: With their scores.
+        references: Names.
+        opening: Name of the contender that copies the opening, whose scores stand beside those of the others.
+
+    Yields:
+        What was asked and written, and its scores: `squish` and `novel` are 0 for what is over the budget or cannot
+        be parsed, and null for what failed or is not scored.
+    """
+    place: dict[str, int] = {}
+    for row in rows:
+        place.setdefault(row.task.document_hash, len(place))
+    lead = {(row.task.document_hash, row.task.budget): row for row in rows if row.contender == opening}
+    for row in sorted(rows, key=lambda row: place[row.task.document_hash]):
+        if row.contender == opening:
+            continue
+        for reference in references:
+            scores = row.scores.get(reference)
+            line = _asked(row) | {"reference": reference} | _scored(row, scores)
+            beside = lead.get((row.task.document_hash, row.task.budget))
+            if beside is not None and reference in beside.scores:
+                known = beside.scores[reference]
+                line |= {"lead": known.score, "lead_novel": known.novel_score, "information": known.information}
+            yield line
+
+
+def write_lines(lines: Iterable[dict[str, Any]], path: Path) -> int:
+    """Writes JSON lines, the whole file or nothing.
+
+    Returns:
+        Their number.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
+    count = 0
+    with written_whole(path) as file:
+        for line in lines:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def _asked(row: Row) -> dict[str, Any]:
+    document, answer = row.task.document, row.answer
+    return {
+        "contender": row.contender,
+        "id": document.name or document.id,
+        "url": document.url,
+        "budget": row.task.budget,
+        "sample": row.task.sample,
+        "outcome": answer.outcome.value if answer else Outcome.FAILED.value,
+        "reason": answer.reason if answer else "not asked yet",
+        "summary": answer.summary if answer else None,
+    }
+
+
+def _scored(row: Row, scores: ScoreRecord | None) -> dict[str, Any]:
+    if scores is not None:
+        return {
+            "within_budget": scores.within_budget,
+            "squish": scores.score,
+            "novel": scores.novel_score,
+            "length_used": scores.length_used,
+            "copied": scores.copied,
+            "information": scores.information,
+        }
+    unparsable = row.answer is not None and row.answer.outcome is Outcome.UNPARSABLE
+    nothing = 0.0 if unparsable else None
+    unknown = dict.fromkeys(("length_used", "copied", "information"))
+    return {"within_budget": False if unparsable else None, "squish": nothing, "novel": nothing, **unknown}

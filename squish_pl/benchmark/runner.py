@@ -1,0 +1,232 @@
+"""A run of the benchmark: asks the contenders, scores what they wrote, one model in memory at a time.
+
+    documents x budgets x samples -> tasks -> answers -> store -> scores -> store -> rows
+
+All that is in the store already is left alone, so a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from squish_pl.benchmark.contenders.base import Contender
+from squish_pl.benchmark.leaderboard import Row
+from squish_pl.benchmark.progress import step
+from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task
+from squish_pl.benchmark.references import Reference
+from squish_pl.benchmark.store import ScoreKey, Store
+from squish_pl.cutting import cut_to_tokens
+from squish_pl.errors import ConfigError, SquishError
+from squish_pl.memory.device import release
+from squish_pl.score import Budget, ScoreRequest, SquishScorer
+from squish_pl.score.novelty import copied_tokens
+from squish_pl.settings import ScoreSettings
+from squish_pl.tokens import encode
+from squish_pl.types import Scores
+
+SLIGHTLY = 0.1  #: under the original's rules, a summary up to this share longer than its budget is cut to it
+_FREE_AT_A_TIME = 256  # answers that cost nothing, stored together
+_SCORED_AT_A_TIME = 64  # summaries
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A contender with what it is asked."""
+
+    contender: Contender
+    tasks: list[Task]
+
+
+@dataclass
+class Scored:
+    """What a reference has measured.
+
+    Attributes:
+        identity: See `reference_identity`.
+        scores: By what was scored.
+    """
+
+    identity: str
+    scores: dict[ScoreKey, ScoreRecord] = field(default_factory=dict)
+
+
+def check_contenders(entries: Sequence[Entry], store: Store) -> None:
+    """Looks whether those that still have to be asked can work.
+
+    Raises:
+        ConfigError: Some cannot; all of them are named.
+    """
+    problems = []
+    for entry in entries:
+        if store.open_tasks(entry.contender, entry.tasks):
+            try:
+                entry.contender.check()
+            except ConfigError as error:
+                problems += [f"{entry.contender.name}: {problem}" for problem in error.problems]
+            except SquishError as error:
+                problems.append(str(error))
+    if problems:
+        raise ConfigError(problems)
+
+
+def ask(entries: Sequence[Entry], store: Store) -> None:
+    """Asks every contender for what the store does not have, one contender after the other.
+
+    Raises:
+        SquishError: A contender cannot work; what was answered before is stored.
+    """
+    for entry in entries:
+        contender = entry.contender
+        left = store.open_tasks(contender, entry.tasks)
+        if not left:
+            continue
+        at_a_time = _FREE_AT_A_TIME if contender.is_free else 1
+        waiting: list[tuple[Task, Answer]] = []
+        try:
+            with step(contender.name, len(left)) as progress:
+                for pair in contender.summarise(left):
+                    waiting.append(pair)
+                    if len(waiting) >= at_a_time:
+                        store.put_answers(contender, waiting)
+                        progress.advance(len(waiting))
+                        waiting = []
+        finally:
+            if waiting:
+                store.put_answers(contender, waiting)
+            contender.close()
+
+
+def answers(entries: Sequence[Entry], store: Store) -> list[Row]:
+    """A row for each task, with its answer and without scores."""
+    rows = []
+    for entry in entries:
+        known = store.answers(entry.contender, entry.tasks)
+        name, is_baseline = entry.contender.name, entry.contender.is_baseline
+        rows += [Row(name, task, known.get(task), {}, is_baseline) for task in entry.tasks]
+    return rows
+
+
+def as_scored(row: Row, cut: bool, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The summary of a row as it is scored; None where there is none.
+
+    Args:
+        row: A task with its answer.
+        cut: Whether a summary that is slightly too long is cut to its budget: the original's rule.
+        tokenizer: Counts budgets in tokens.
+    """
+    if row.answer is None or row.answer.outcome is not Outcome.WRITTEN or row.answer.summary is None:
+        return None
+    summary = row.answer.summary.strip()
+    if not cut or not row.answer.complete:
+        return summary
+    budget = Budget.parse(row.task.budget)
+    limit = budget.limit(row.task.document.text, tokenizer)
+    if not limit < budget.length(summary, tokenizer) <= limit * (1 + SLIGHTLY):
+        return summary
+    return cut_to_tokens(summary, tokenizer, limit) if budget.unit.counts_tokens else summary[:limit].rstrip()
+
+
+def score(
+    reference: Reference,
+    settings: ScoreSettings,
+    device: torch.device,
+    rows: Sequence[Row],
+    store: Store,
+    looked_at: Collection[str] = (),
+    cut: bool = False,
+) -> Scored:
+    """Scores every written summary that the store has no score of, under one reference.
+
+    Args:
+        reference: The model, loaded here and gone afterwards.
+        settings: Of the score.
+        device: Where the model runs.
+        rows: Answers.
+        store: Keeps the scores.
+        looked_at: Hashes of the documents whose savings on each token are kept too.
+        cut: Whether summaries that are slightly too long are cut first.
+    """
+    scorer, identity = reference.load(settings, device)
+    wanted: dict[ScoreKey, tuple[Task, str]] = {}
+    for row in rows:
+        summary = as_scored(row, cut, reference.tokenizer)
+        if summary is not None:
+            wanted[ScoreKey.of(row.task, summary)] = (row.task, summary)
+    known = store.scores(identity, wanted)
+    measured = store.measured(identity)
+
+    def is_left(key: ScoreKey) -> bool:
+        if key not in known:
+            return True
+        return key.document in looked_at and known[key].within_budget and (key.document, key.summary) not in measured
+
+    # a document's summaries together, since it is measured alone only once
+    left = sorted(filter(is_left, wanted), key=lambda key: key.document)
+    with step(f"scores under {reference.title}", len(left)) as progress:
+        for first in range(0, len(left), _SCORED_AT_A_TIME):
+            some = left[first : first + _SCORED_AT_A_TIME]
+            found, savings = _measure(scorer, {key: wanted[key] for key in some})
+            store.put_scores(identity, found, {key: s for key, s in savings.items() if key.document in looked_at})
+            known.update(found)
+            progress.advance(len(some))
+    del scorer
+    release(device)
+    return Scored(identity, known)
+
+
+def with_scores(
+    rows: Sequence[Row], scored: Mapping[str, Scored], references: Sequence[Reference], cut: bool = False
+) -> list[Row]:
+    """The rows with their scores by reference.
+
+    Args:
+        rows: Answers.
+        scored: What each reference has measured, by its title.
+        references: All of them.
+        cut: As it was when they were scored.
+    """
+    found = []
+    for row in rows:
+        scores = {}
+        for reference in references:
+            summary = as_scored(row, cut, reference.tokenizer)
+            key = None if summary is None else ScoreKey.of(row.task, summary)
+            if key is not None and key in scored[reference.title].scores:
+                scores[reference.title] = scored[reference.title].scores[key]
+        found.append(replace(row, scores=scores))
+    return found
+
+
+def _measure(
+    scorer: SquishScorer, wanted: Mapping[ScoreKey, tuple[Task, str]]
+) -> tuple[dict[ScoreKey, ScoreRecord], dict[ScoreKey, Tensor]]:
+    """Scores, and the savings of those that were measured."""
+    requests = [ScoreRequest(task.document, [summary], task.budget) for task, summary in wanted.values()]
+    records, savings = {}, {}
+    for (key, (task, summary)), scores in zip(wanted.items(), scorer.score_batch(requests), strict=True):
+        records[key] = _record(scorer, task, summary, scores)
+        if records[key].within_budget:
+            savings[key] = scores.token_saved[0]
+    return records, savings
+
+
+def _record(scorer: SquishScorer, task: Task, summary: str, scores: Scores) -> ScoreRecord:
+    budget = Budget.parse(task.budget)
+    limit = budget.limit(task.document.text, scorer.tokenizer)
+    length = budget.length(summary, scorer.tokenizer)
+    in_document = encode(scorer.tokenizer, task.document.text)
+    copied = copied_tokens(encode(scorer.tokenizer, summary), in_document, scorer.novel_ngram)
+    return ScoreRecord(
+        score=float(scores.score[0]),
+        novel_score=float(scores.novel_score[0]),
+        within_budget=bool(scores.within_budget[0]),
+        length_used=length / limit if limit else math.inf if length else 0.0,
+        copied=float(copied.double().mean()) if len(copied) else 0.0,
+        information=scores.information,
+    )

@@ -1,0 +1,47 @@
+"""Files of summaries that were made elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from squish_pl.errors import DataError
+from squish_pl.tokens import whole_characters
+
+
+def read_text(path: str) -> str:
+    """The text of a file.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise DataError(f"cannot read {path!r}: {reason}") from None
+
+
+def numbered_summaries(path: str, text: str) -> list[tuple[int, dict[str, Any]]]:
+    """The records of JSON lines with the numbers of their lines; the path is for messages.
+
+    Raises:
+        DataError: A line is no record with a field `summary`; the message names it.
+    """
+    records = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if not isinstance(record, dict) or not isinstance(record.get("summary", 0), (str, type(None))):
+            raise DataError(f'{path} line {number}: expected {{"summary": "text" or null, ...}}, but got {line[:60]!r}')
+        records.append((number, record | {"summary": _whole(record.get("summary"))}))
+    return records
+
+
+def _whole(summary: str | None) -> str | None:
+    return None if summary is None else whole_characters(summary)

