@@ -86,7 +86,7 @@ def benchmark(
     problems = data_problems(documents, None, 8, min_characters, max_characters, max_tokens)
     if max_documents is not None and max_documents < 1:
         problems.append(f"max_documents must be at least 1, but is {max_documents}")
-    problems += what.problems() + report_problems(report)
+    problems += what.problems() + report_problems(report, logs)
     if problems:
         raise ConfigError(problems)
     where = pick_device(device)

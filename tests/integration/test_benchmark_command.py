@@ -219,6 +219,7 @@ def test_the_originals_rules(tiny_model_folder, tmp_path, capsys):
         (["--max_documents", "0"], ["max_documents must be at least 1"]),
         (['--references=[{"base": "./no/such"}]'], ["there is no folder './no/such'"]),
         (["--report", "docs.jsonl"], ["docs.jsonl' is a file"]),
+        (["--logs", "docs.jsonl/x"], ["logs", "docs.jsonl"]),
         (["--store", "docs.jsonl"], ["docs.jsonl is no SQLite file"]),
         (["--device", "cuda:9"], ["the device 'cuda:9' cannot be used"]),
         (["--bugdets=3"], ["bugdets"]),

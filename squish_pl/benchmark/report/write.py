@@ -16,23 +16,28 @@ from squish_pl.whole_files import written_whole
 _NEEDED = ("jinja2", "matplotlib", "nltk")
 
 
-def report_problems(folder: str | None) -> list[str]:
-    """What stands in the way of a report in a folder, a sentence each: found before hours of work."""
-    if folder is None:
-        return []
+def report_problems(report: str | None, logs: str | None = None) -> list[str]:
+    """What stands in the way of a report and of TensorBoard's files in their folders: found before hours of work."""
     found = []
-    if missing := [name for name in _NEEDED if find_spec(name) is None]:
-        found.append(f"report needs {', '.join(missing)}: pip install 'squish-pl[benchmark]'")
+    if missing := [name for name in _NEEDED if (report or logs) and find_spec(name) is None]:
+        found.append(
+            f"a report needs {', '.join(missing)}: pip install 'squish-pl[benchmark]', or set report and logs null"
+        )
+    for key, folder in (("report", report), ("logs", logs)):
+        found += [] if folder is None else _folder_problems(key, folder)
+    return found
+
+
+def _folder_problems(key: str, folder: str) -> list[str]:
     path = Path(folder).expanduser()
     try:
         there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
         if not there.is_dir():
-            found.append(f"report: expected a folder, but {str(there)!r} is a file")
-        else:
-            tempfile.TemporaryFile(dir=there).close()
+            return [f"{key}: expected a folder, but {str(there)!r} is a file"]
+        tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
-        found.append(f"report: cannot write into {str(folder)!r}: {error.strerror}")
-    return found
+        return [f"{key}: cannot write into {folder!r}: {error.strerror}"]
+    return []
 
 
 def write_report(findings: Findings, rows: Sequence[Row], folder: str | Path) -> Path:
