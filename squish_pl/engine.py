@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from squish_pl.errors import DataError
 from squish_pl.memory import within
@@ -23,6 +24,8 @@ from squish_pl.policy import (
 )
 from squish_pl.types import Prompt, Rollouts
 
+_ADVICE = "lower model.group_size, data.max_tokens or model.sampling.max_new_tokens, or take a smaller model"
+
 
 class Engine:
     """A backbone with its way and its memory plan.
@@ -33,6 +36,7 @@ class Engine:
         template: Tells where a summary ends.
         grouping: Whether a group shares its prompt's pass.
         compiling: Whether the decoder's layers are compiled.
+        advice: What a person can do when not even one group fits into memory.
     """
 
     def __init__(
@@ -42,9 +46,10 @@ class Engine:
         template: PromptTemplate,
         grouping: Grouping,
         compiling: Compiling = False,
+        advice: str = _ADVICE,
     ) -> None:
         self.backbone, self.plan, self.template = backbone, plan, template
-        self.grouping, self.compiling = grouping, compiling
+        self.grouping, self.compiling, self.advice = grouping, compiling, advice
         self._ready_on: torch.device | None = None  # where way and plan were chosen
         self._before: Mapping[str, Any] = {}  # what the run before had chosen
 
@@ -79,7 +84,12 @@ class Engine:
         self._before, self._ready_on = state, None
 
     def sample(
-        self, prompts: Sequence[Prompt], group_size: int, settings: SamplingSettings, seeds: Sequence[int]
+        self,
+        prompts: Sequence[Prompt],
+        group_size: int,
+        settings: SamplingSettings,
+        seeds: Sequence[int],
+        counter: PreTrainedTokenizerBase | None = None,
     ) -> list[Rollouts]:
         """A group of completions for every prompt, as many groups at a time as fit; see `policy.sample`.
 
@@ -98,11 +108,10 @@ class Engine:
             count = rows // group_size
             some = seeds[len(groups) : len(groups) + count]
             policy, tokenizer = self.backbone.policy, self.backbone.tokenizer
-            return sample(policy, tokenizer, self.template, left[:count], group_size, settings, some)
+            return sample(policy, tokenizer, self.template, left[:count], group_size, settings, some, counter)
 
-        advice = "lower model.group_size, data.max_tokens or model.sampling.max_new_tokens, or take a smaller model"
         while len(groups) < len(prompts):
-            groups += within(self.plan.rollout, self.plan.device, work, group_size, advice)
+            groups += within(self.plan.rollout, self.plan.device, work, group_size, self.advice)
         return groups
 
     def _check(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> None:

@@ -2,7 +2,7 @@
 
     policy pass   tokens * (per token, by the layers that are checkpointed), one slice of the output head
     scoring       tokens * per token, one slice of the output head
-    rollout       keys and values of prompts and completions + prefill of the longest prompt + one draw
+    rollout       keys and values of prompts and completions + prefill of the longest prompt (padded: of all) + one draw
 
 Flash attention holds no square matrix, so all of it is linear in the tokens.
 """
@@ -65,8 +65,10 @@ class Costs:
             rows: Sequences, all groups together.
             new_tokens: Cap on a sequence.
         """
-        cached = (prompts * prompt_tokens + rows * new_tokens) * self.cache_bytes
-        return int(self._forward * prompt_tokens + cached + rows * self._vocabulary * _DRAW_BYTES)
+        # the padded way reads all prompts in one pass and holds each once for every row
+        at_once, copies = (1, prompts) if self._backbone.policy.grouped else (prompts, rows)
+        cached = (copies * prompt_tokens + rows * new_tokens) * self.cache_bytes
+        return int(self._forward * at_once * prompt_tokens + cached + rows * self._vocabulary * _DRAW_BYTES)
 
     @property
     def device(self) -> torch.device:

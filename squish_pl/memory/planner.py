@@ -87,6 +87,11 @@ class MemoryPlan:
         self.available: int | None = None
         self._learning_settled = False
 
+    @classmethod
+    def for_writing(cls, costs: Costs, settings: MemorySettings, rollout: int) -> MemoryPlan:
+        """The plan of a model that only writes: nothing is scored or learnt."""
+        return cls(costs, settings, "none", rollout, Limit("scoring pass", "tokens", 0), 0)
+
     @property
     def device(self) -> torch.device:
         """Where the model lies now."""
@@ -109,14 +114,13 @@ class MemoryPlan:
         else:
             self.available = self._free()
             most = min(self.scoring.value, CPU_BATCH_TOKENS) if self.device.type == "cpu" else self.scoring.value
-            self.scoring.value = self._most(most, self.costs.scoring)
+            self.scoring.value = self._most(most, self.costs.scoring) if most else 0
         log.info(
-            "memory plan: %.1f GB to work in beside %.1f GB of weights on %s; %s tokens a scoring pass, "
-            "at most %s rows decoded together",
+            "memory plan: %.1f GB to work in beside %.1f GB of weights on %s; %sat most %s rows decoded together",
             self.available / 1e9,
             self.costs.weights / 1e9,
             device_name(self.device),
-            f"{self.scoring.value:,}",
+            f"{self.scoring.value:,} tokens a scoring pass, " if self.scoring.value else "",
             self.rollout.value,
         )
 

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from squish_pl.errors import CheckpointError, ModelError
-from squish_pl.language_model import LanguageModel
+from squish_pl.language_model import LanguageModel, has_adapter
 from squish_pl.log_probs import token_log_probs
 from squish_pl.policy.adapter import LoraSettings, load_adapter
 from squish_pl.policy.group_attention import ATTENTION, GroupLayout, no_mask
@@ -33,9 +33,12 @@ class Backbone(nn.Module):
     Args:
         model: The base model; its weights are frozen.
         tokenizer: Its tokenizer.
-        lora: The new adapter's settings.
+        lora: The new adapter's settings; None for no adapter: a model that writes as it is, and learns nothing.
         adapter: Folder of a PEFT adapter to go on from instead.
         base: The base's name as users know it, for the adapter's configuration; by default the model's own.
+
+    Attributes:
+        model: The model with its adapter, a `PeftModel`; the base model itself where there is none.
 
     Raises:
         ModelError: The adapter cannot be read, or was made for another base model.
@@ -45,7 +48,7 @@ class Backbone(nn.Module):
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        lora: LoraSettings | None = None,
+        lora: LoraSettings | None = LoraSettings(),
         adapter: str | None = None,
         base: str | None = None,
     ) -> None:
@@ -53,14 +56,15 @@ class Backbone(nn.Module):
         self.tokenizer = tokenizer
         self.fingerprint = fingerprint(model)
         model.requires_grad_(False)
-        if adapter is None:
+        self.model: Any = model
+        if adapter is not None:
+            self.model = load_adapter(model, adapter, self.fingerprint, base)
+        elif lora is not None:
             try:
-                self.model: PeftModel = get_peft_model(model, (lora or LoraSettings()).to_peft())
+                self.model = get_peft_model(model, lora.to_peft())
             except ValueError as error:
                 raise ModelError(f"model.lora does not fit the model: {str(error).splitlines()[0]}") from None
-        else:
-            self.model = load_adapter(model, adapter, self.fingerprint, base)
-        if base is not None:
+        if base is not None and isinstance(self.model, PeftModel):
             for config in self.model.peft_config.values():
                 config.base_model_name_or_path = base
         self.model.eval()  # peft's wrapper begins in training mode around a base in evaluation mode
@@ -68,7 +72,7 @@ class Backbone(nn.Module):
         self._layers = _checkpointable(model)
         self.checkpoint_layers(0)
         self._lm = LanguageModel(model)
-        self._half = model.dtype in (torch.bfloat16, torch.float16)
+        self._half = has_adapter(model) and model.dtype in (torch.bfloat16, torch.float16)
         for layer in self.model.modules():
             if self._half and isinstance(layer, BaseTunerLayer):
                 setattr(layer, "cast_input_dtype_enabled", False)  # noqa: B010 - see `precision`; typed as modules
@@ -288,9 +292,9 @@ class _Handle:
 
 
 @contextmanager
-def adapter_off(model: PeftModel) -> Iterator[None]:
+def adapter_off(model: PeftModel | PreTrainedModel) -> Iterator[None]:
     """Switches every adapter layer off, makes sure that it is, and back on."""
-    with model.disable_adapter():
+    with model.disable_adapter() if isinstance(model, PeftModel) else nullcontext():
         on = [name for name, m in model.named_modules() if isinstance(m, BaseTunerLayer) and not m.disable_adapters]
         if on:
             raise RuntimeError(f"adapter layers still on while the reference runs: {on[:3]}")

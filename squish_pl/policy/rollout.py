@@ -8,12 +8,12 @@ the model writes its end token, or at the cap. The tokens' log-probs are those o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from squish_pl.errors import ModelError
 from squish_pl.log_probs import log_probs_of_logits
@@ -58,6 +58,7 @@ def sample(
     group_size: int,
     settings: SamplingSettings,
     seeds: Sequence[int],
+    counter: PreTrainedTokenizerBase | None = None,
 ) -> list[Rollouts]:
     """Samples a group of completions for every prompt.
 
@@ -69,6 +70,7 @@ def sample(
         group_size: G, completions a prompt.
         settings: Temperature and limits.
         seeds: One for each prompt: a group's draws depend on its own seed alone, not on its neighbours.
+        counter: The tokenizer that counts budgets in tokens, where it is not the model's own.
 
     Returns:
         D groups, in the order of the prompts.
@@ -77,23 +79,37 @@ def sample(
     groups: list[Rollouts] = []
     kind = GroupedDecoder if policy.grouped else PaddedDecoder
     with policy.generating() as model:
+        ends = _end_tokens(model)
         for first in range(0, len(prompts), prompts_at_a_time):
             chunk = slice(first, first + prompts_at_a_time)
-            watches = [_Watch(prompt, template, tokenizer) for prompt in prompts[chunk]]
+            watches = [_Watch(prompt, template, tokenizer, counter, ends) for prompt in prompts[chunk]]
             groups += _decode(kind(model, group_size, settings.max_new_tokens), watches, settings, seeds[chunk])
     return groups
+
+
+def completion_text(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
+    """Generated tokens as text, special ones left out."""
+    return str(tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 class _Watch:
     """Reads a row's text as it grows and tells when it has to end."""
 
-    def __init__(self, prompt: Prompt, template: PromptTemplate, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self,
+        prompt: Prompt,
+        template: PromptTemplate,
+        tokenizer: PreTrainedTokenizerBase,
+        counter: PreTrainedTokenizerBase | None = None,
+        ends: Iterable[int] = (),
+    ) -> None:
         self.prompt, self.template, self.tokenizer = prompt, template, tokenizer
-        self.limit = prompt.budget.limit(prompt.document.text, tokenizer)
-        self.end_tokens = {tokenizer.eos_token_id}
+        self.counter = tokenizer if counter is None else counter
+        self.limit = prompt.budget.limit(prompt.document.text, self.counter)
+        self.end_tokens = {tokenizer.eos_token_id, *ends}
 
     def text(self, token_ids: list[int]) -> str:
-        return str(self.tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        return completion_text(self.tokenizer, token_ids)
 
     def finish(self, token_ids: list[int], max_new_tokens: int) -> Finish | None:
         """Why a completion ends here; None if it goes on."""
@@ -113,12 +129,18 @@ class _Watch:
             # the last word's tokens can still merge with what follows; earlier words' tokens are settled
             words = written.rsplit(maxsplit=1)
             written = words[0] if len(words) > 1 else ""
-        return self.prompt.budget.length(written, self.tokenizer) > self.limit
+        return self.prompt.budget.length(written, self.counter) > self.limit
 
     def summary(self, token_ids: list[int], finish: Finish) -> str | None:
         if finish != Finish.CLOSED:
             return None
         return self.template.parse(self.text(token_ids), ended=token_ids[-1] in self.end_tokens)
+
+
+def _end_tokens(model: PreTrainedModel) -> set[int]:
+    """The model's own end tokens, which may be more than its tokenizer's one: a chat's end of turn."""
+    named = getattr(model.generation_config, "eos_token_id", None)
+    return set() if named is None else {named} if isinstance(named, int) else set(named)
 
 
 def _decode(
@@ -182,7 +204,7 @@ def _draw(
     heap = torch.softmax(logits.double() / temperature, dim=-1).cumsum(dim=-1)
     if not bool(torch.isfinite(heap[:, -1]).all()):
         raise ModelError(
-            "the policy's logits are not finite: lower model.optimizer.learning_rate, or try another dtype"
+            "the model's logits are not finite: try another dtype, or in training a lower model.optimizer.learning_rate"
         )
     target = numbers[left.to(numbers.device)].unsqueeze(1) * heap[:, -1:]
     drawn = torch.searchsorted(heap, target, right=True).squeeze(1).clamp_max(logits.shape[1] - 1)

@@ -69,12 +69,20 @@ def grouping_problem(policy: PolicyView) -> str | None:
         return "its attention has a sliding window"
     if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or []):
         return "some of its layers have no full attention"
+    trials: list[Callable[[], tuple[float, float]]] = [lambda: (_decoding_difference(policy, GroupedDecoder), 0.0)]
+    if policy.parameters():  # else it only writes, and there are no policy passes
+        trials.append(lambda: _difference(_trial_pass(policy, padded), _trial_pass(policy, grouped)))
     with torch.compiler.set_stance("force_eager"):  # the trial's shapes are not worth compiling
-        return _problem_in_trial(
-            policy,
-            lambda: _difference(_trial_pass(policy, padded), _trial_pass(policy, grouped)),
-            lambda: (_decoding_difference(policy), 0.0),
-        )
+        return _problem_in_trial(policy, *trials)
+
+
+def decoding_problem(policy: PolicyView) -> str | None:
+    """Why a model cannot write in the way that was chosen; None if it can.
+
+    Some keep what they have read in other ways than the decoders know, and would write nonsense.
+    """
+    kind = GroupedDecoder if policy.grouped else PaddedDecoder
+    return _problem_in_trial(policy, lambda: (_decoding_difference(policy, kind), 0.0))
 
 
 def choose_compiling(backbone: Backbone, wanted: Compiling) -> None:
@@ -146,21 +154,22 @@ def _difference(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tup
     return float((log_probs - log_probs_2).abs().mean()), float(relative)
 
 
-def _decoding_difference(policy: PolicyView) -> float:
-    """Mean difference of log-probs between the two decoders over a few steps, a row leaving on the way, nats.
+def _decoding_difference(policy: PolicyView, kind: type[PaddedDecoder] | type[GroupedDecoder]) -> float:
+    """Mean difference of log-probs between a few steps of a decoder, a row leaving on the way, and whole passes, nats.
 
     The mean is weighted by the probabilities: what the unlikeliest tokens of a vocabulary get is rounding.
     """
     ids = _made_up_tokens(policy, 24)
-    prompts = [
-        Prompt(Document(""), Budget.parse("1 char"), "", tuple(part.tolist())) for part in (ids[:12], ids[12:20])
-    ]
-    results = []
+    texts, firsts, seconds, stay = (ids[:12], ids[12:20]), ids[20:24], ids[:3], torch.tensor([0, 2, 3])
+    prompts = [Prompt(Document(""), Budget.parse("1 char"), "", tuple(text.tolist())) for text in texts]
     with policy.generating() as model:
-        for kind in (PaddedDecoder, GroupedDecoder):
-            decoder: Decoder = kind(model, 2, 4)
-            logits = [decoder.prefill(prompts), decoder.step(ids[20:24].to(decoder.device))]
-            decoder.keep(torch.tensor([0, 2, 3], device=decoder.device))
-            logits.append(decoder.step(ids[:3].to(decoder.device)))
-            results.append(torch.log_softmax(torch.cat(logits).float(), dim=-1))
-    return float((results[0].exp() * (results[0] - results[1]).abs()).sum(dim=-1).mean())
+        decoder: Decoder = kind(model, 2, 4)
+        logits = [decoder.prefill(prompts), decoder.step(firsts.to(decoder.device))]
+        decoder.keep(stay.to(decoder.device))
+        logits.append(decoder.step(seconds.to(decoder.device)))
+        rows = [torch.cat([texts[i // 2], firsts[i : i + 1], seconds[stay == i]]) for i in range(4)]
+        whole = [model(input_ids=row.unsqueeze(0).to(decoder.device), use_cache=False).logits[0] for row in rows]
+    left = ([0, 1, 2, 3], [0, 1, 2, 3], stay.tolist())
+    expected = [whole[i][len(texts[i // 2]) - 1 + step] for step, rows_left in enumerate(left) for i in rows_left]
+    one, other = (torch.log_softmax(x.float(), dim=-1) for x in (torch.stack(expected), torch.cat(logits)))
+    return float((one.exp() * (one - other).abs()).sum(dim=-1).mean())

@@ -5,6 +5,7 @@ from squish_pl.benchmark.contenders.base import Contender
 from squish_pl.benchmark.contenders.baselines import BestSentences, Highlights, Opening, RandomSentences
 from squish_pl.benchmark.contenders.endpoint import Endpoint, Prices
 from squish_pl.benchmark.contenders.given import GivenSummaries
+from squish_pl.benchmark.contenders.local import LocalModel
 
 __all__ = [
     "BestSentences",
@@ -12,6 +13,7 @@ __all__ = [
     "Endpoint",
     "GivenSummaries",
     "Highlights",
+    "LocalModel",
     "Opening",
     "Patience",
     "Prices",

@@ -1,0 +1,293 @@
+"""Local models as contenders: any causal language model of transformers, plain or with an adapter."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from squish_pl.benchmark.contenders.base import Contender
+from squish_pl.benchmark.contenders.portions import Group, Planner, portions
+from squish_pl.benchmark.file_hash import content_hash
+from squish_pl.benchmark.records import Answer, Outcome, Task, text_hash
+from squish_pl.benchmark.references import model_name, pick_device
+from squish_pl.engine import Engine
+from squish_pl.errors import ConfigError, ModelError, SquishError
+from squish_pl.language_model import (
+    context_length,
+    load_config,
+    load_model,
+    load_tokenizer,
+    pick_dtype,
+    resolve_base,
+)
+from squish_pl.memory.costs import Costs
+from squish_pl.memory.device import release
+from squish_pl.memory.planner import MemoryPlan, MemorySettings
+from squish_pl.policy import Backbone, PromptTemplate, SamplingSettings
+from squish_pl.policy.adapter import is_adapter_folder
+from squish_pl.policy.rollout import completion_text
+from squish_pl.policy.way import decoding_problem
+from squish_pl.score import Budget
+from squish_pl.seeds import derive_seed
+from squish_pl.tokens import vocabulary_hash
+from squish_pl.types import Document, Finish, Rollouts
+
+_ADVICE = "lower samples, max_new_tokens or the documents' length, or take a smaller model"
+_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+_BASE_FILES = (".safetensors", ".json", ".jinja", ".model", ".txt")  # weights, configuration, tokenizer
+
+
+class LocalModel(Contender):
+    """Writes with a local model, base or chat, as it is or with a PEFT adapter such as the trained policy.
+
+    Greedy summaries are those of transformers' `generate` on the same prompt, sampled ones follow the model's own
+    distribution, with nothing cut off. A summary depends on its document, budget and the settings, not on what else
+    is asked, but for rounding: a model may compute a row differently, in the last digits, beside other rows.
+
+    Args:
+        base: Hub id, folder, or "package:NAME" for files inside an installed Python package.
+        name: As the leaderboard shows it; by default the base's or the GGUF file's, and the adapter folder's.
+        gguf_file: Name of a GGUF file in that folder or package.
+        revision: Revision of a hub model.
+        dtype: "auto" is bfloat16 on a GPU and float32 on a CPU.
+        adapter: Folder of a PEFT adapter.
+        samples: Summaries of each document and budget; they share the prompt's pass.
+        prompt: Wording and tags; the prompt ends with the opening tag.
+        temperature: 0 takes the likeliest token.
+        max_new_tokens: Most tokens of a summary; by default well over what its budget takes.
+        rows: Most summaries written at a time. They are stored together, so a run that is killed loses so many.
+        device: "auto" takes a GPU where there is one.
+        seed: With document and budget it decides the draws.
+        memory: What the model may take of the device's memory.
+        attention: transformers' attn_implementation; "eager" for models without sdpa, such as Gemma 2 and gpt-oss.
+    """
+
+    def __init__(
+        self,
+        base: str,
+        name: str | None = None,
+        gguf_file: str | None = None,
+        revision: str | None = None,
+        dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = "auto",
+        adapter: str | None = None,
+        samples: int = 1,
+        prompt: PromptTemplate = PromptTemplate(),
+        temperature: float = 0.0,
+        max_new_tokens: int | None = None,
+        rows: int = 16,
+        device: str = "auto",
+        seed: int = 0,
+        memory: MemorySettings = MemorySettings(),
+        attention: str = "sdpa",
+    ) -> None:
+        parts = [model_name(base, gguf_file), *([Path(adapter).expanduser().resolve().name] if adapter else [])]
+        super().__init__(name or " + ".join(parts), samples)
+        self.base, self.gguf_file, self.revision, self.dtype = base, gguf_file, revision, dtype
+        self.adapter, self.prompt, self.temperature = adapter, prompt, temperature
+        self.max_new_tokens, self.rows, self.device, self.seed = max_new_tokens, rows, device, seed
+        self.memory, self.attention = memory, attention
+        self._engine: Engine | None = None
+
+    @property
+    def identity(self) -> str:
+        """Model, adapter, wording and sampling, as JSON; not the device, nor what runs at a time."""
+        facts = self._model_facts | {
+            "dtype": self.dtype,
+            "prompt": asdict(self.prompt),
+            "temperature": self.temperature,
+            "max_new_tokens": self.max_new_tokens,
+            "tokenizer": None if self.tokenizer is None else vocabulary_hash(self.tokenizer),
+        }
+        if self.temperature > 0:
+            facts |= {"seed": self.seed, "samples": self.samples}  # all samples are drawn from one generator
+        return json.dumps(facts, sort_keys=True)
+
+    @cached_property
+    def _model_facts(self) -> dict[str, object]:
+        """Base and adapter: by what is in their files where these lie here, whatever their folders are called."""
+        facts: dict[str, object] = {"base": self.base, "revision": self.revision, "gguf_file": self.gguf_file}
+        folder = Path(resolve_base(self.base))
+        if folder.is_dir():
+            files = [file for file in folder.iterdir() if file.suffix in _BASE_FILES]
+            facts = {"base": content_hash([folder / self.gguf_file] if self.gguf_file else files)}
+        if self.adapter is not None:
+            facts["adapter"] = content_hash(Path(self.adapter).expanduser() / name for name in _ADAPTER_FILES)
+        return facts
+
+    def problems(self) -> list[str]:
+        """What is wrong with the settings, a sentence each."""
+        found = super().problems() + self._model_problems() + self.prompt.problems() + self.memory.problems()
+        if not 0 <= self.temperature < math.inf:
+            found.append(f"temperature must be a number of at least 0, but is {self.temperature}")
+        if self.samples > 1 and self.temperature == 0:
+            found.append(f"temperature must be above 0 for {self.samples} samples: at 0 they are all the same")
+        if self.rows < max(1, self.samples):
+            found.append(
+                f"rows must be at least {max(1, self.samples)}, but is {self.rows}: "
+                "the samples of a document are written together"
+            )
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
+            found.append(f"max_new_tokens must be at least 1, but is {self.max_new_tokens}")
+        return found
+
+    def _model_problems(self) -> list[str]:
+        found = []
+        try:
+            folder = Path(resolve_base(self.base))
+            if self.gguf_file and folder.is_dir() and not (folder / self.gguf_file).is_file():
+                found.append(f"gguf_file: there is no file {self.gguf_file!r} in {self.base!r}")
+        except ModelError as error:
+            found.append(f"base: {error}")
+        for name, pick in (
+            ("dtype", lambda: pick_dtype(self.dtype, "cpu")),
+            ("device", lambda: pick_device(self.device)),
+        ):
+            try:
+                pick()
+            except ModelError as error:
+                found.append(f"{name}: {error}")
+        if self.adapter is not None:
+            folder = Path(self.adapter).expanduser()
+            if not is_adapter_folder(folder) or not (folder / "adapter_model.safetensors").is_file():
+                files = " and ".join(_ADAPTER_FILES)
+                found.append(f"adapter: expected a PEFT adapter folder (with {files}), but {self.adapter!r} is none")
+        return found
+
+    def check(self) -> None:
+        """Reads configuration and tokenizer, and writes a prompt.
+
+        Raises:
+            SquishError: One of them cannot be had.
+        """
+        _ = self._context, self._own_tokenizer
+
+    def summarise(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
+        """Loads the model and answers portion by portion, prompts of about the same length together.
+
+        Raises:
+            ConfigError: The settings have problems.
+            ModelError: The model or its adapter cannot be loaded, or cannot run.
+        """
+        if found := self.problems():
+            raise ConfigError(found)
+        own = self._own_tokenizer
+        counter = own if self.tokenizer is None else self.tokenizer
+        groups = Planner(self.prompt, own, counter, self._context, self.max_new_tokens).groups(tasks)
+        for group in (group for group in groups if group.room < 1):
+            tokens = len(group.prompt.token_ids)
+            reason = f"the prompt has {tokens} tokens, but the model reads {self._context}, those it writes among them"
+            yield from ((task, Answer(outcome=Outcome.FAILED, reason=reason)) for task in group.tasks)
+        for portion in portions([group for group in groups if group.room > 0], self.rows // self.samples):
+            yield from self._answers(portion)
+
+    def close(self) -> None:
+        """Gives the model's memory back."""
+        if self._engine is None:
+            return
+        backbone, self._engine = self._engine.backbone, None
+        device = backbone.device
+        # whoever still holds the model, such as an error's traceback, holds no weights any more
+        backbone.to("meta")
+        release(device)
+
+    @cached_property
+    def _context(self) -> int:
+        return context_length(load_config(self.base, self.gguf_file, self.revision))
+
+    @cached_property
+    def _own_tokenizer(self) -> PreTrainedTokenizerBase:
+        tokenizer = load_tokenizer(self.base, self.gguf_file, self.revision)
+        try:
+            self.prompt.build(Document(""), Budget.parse("1 char"), tokenizer)
+        except SquishError:
+            raise
+        except Exception as error:  # a chat template is a program that comes with the model
+            raise ModelError(
+                f"{self.name}: the model's chat template does not take the prompt ({_first_line(error)}): "
+                "leave prompt.system empty, or set prompt.chat to never"
+            ) from None
+        return tokenizer
+
+    def _load(self) -> Engine:
+        device = pick_device(self.device)
+        model = load_model(self.base, pick_dtype(self.dtype, device), self.gguf_file, self.revision, self.attention)
+        try:
+            backbone = Backbone(model, self._own_tokenizer, lora=None, adapter=self.adapter, base=self.base).to(device)
+            backbone.requires_grad_(False)  # the adapter too: there is nothing to learn
+            costs = Costs(backbone)
+            plan = MemoryPlan.for_writing(costs, self.memory, self.rows)
+            engine = Engine(backbone, plan, self.prompt, grouping="auto", advice=_ADVICE)
+            engine.get_ready()
+            costs.rollout(1, 1, 1, 1)  # counts the model's passes, here where a failure is explained
+            problem = decoding_problem(backbone.policy)
+        except SquishError:
+            raise
+        except Exception as error:  # strange models fail in many ways
+            problem = f"{type(error).__name__}: {_first_line(error)}"
+        if problem is not None:
+            raise ModelError(f"{self.name}: a {type(model).__name__} cannot be made to write here: {problem}")
+        return engine
+
+    def _answers(self, portion: Sequence[Group]) -> list[tuple[Task, Answer]]:
+        if self._engine is None:
+            self._engine = self._load()
+        start = time.monotonic()
+        written = self._write(self._engine, portion)
+        seconds = (time.monotonic() - start) / (len(portion) * self.samples)
+        return [
+            (task, self._answer(group, rollouts, task.sample).model_copy(update={"seconds": seconds}))
+            for group, rollouts in zip(portion, written, strict=True)
+            for task in group.tasks
+        ]
+
+    def _write(self, engine: Engine, portion: Sequence[Group]) -> list[Rollouts | str]:
+        """All samples of each group, or why there are none."""
+        settings = SamplingSettings(self.temperature, portion[0].cap, self.rows)
+        seeds = [derive_seed(self.seed, text_hash(g.prompt.document.text), g.tasks[0].budget) for g in portion]
+        prompts = [group.prompt for group in portion]
+        try:
+            return list(engine.sample(prompts, self.samples, settings, seeds, self.tokenizer))
+        except SquishError as error:
+            # of one document, perhaps: the others must not fail for it
+            return [str(error)] if len(portion) == 1 else [self._write(engine, [group])[0] for group in portion]
+
+    def _answer(self, group: Group, rollouts: Rollouts | str, sample: int) -> Answer:
+        if isinstance(rollouts, str):
+            return Answer(outcome=Outcome.FAILED, reason=rollouts)
+        mask = rollouts.mask[sample]
+        if not bool(torch.isfinite(rollouts.log_probs[sample][mask]).all()):
+            return Answer(outcome=Outcome.FAILED, reason="the model's logits are not finite: try another dtype")
+        outcome, summary, reason, complete = Outcome.UNPARSABLE, None, "", True
+        tag, finish = self.prompt.close_tag, Finish(int(rollouts.finish[sample]))
+        if finish is Finish.CLOSED:
+            outcome, summary = Outcome.WRITTEN, rollouts.summaries[sample]
+        elif finish is Finish.OUTGROWN:
+            text = completion_text(self._own_tokenizer, rollouts.token_ids[sample][mask].tolist())
+            outcome, summary, complete = Outcome.WRITTEN, self.prompt.written_so_far(text), False
+        elif finish is Finish.ENDED:
+            reason = f"the model ended without {tag}"
+        elif group.cap < group.most:
+            reason = f"the model's context was full before {tag}"
+        else:
+            reason = f"no {tag} within {group.cap} tokens"
+        return Answer(
+            outcome=outcome,
+            summary=summary,
+            complete=complete,
+            reason=reason,
+            prompt_tokens=len(group.prompt.token_ids),
+            completion_tokens=int(mask.sum()),
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
