@@ -24,7 +24,7 @@ def bootstrap_interval(
         return float("nan"), float("nan")
     generator = torch.Generator().manual_seed(seed)
     values = values.detach().double().cpu().flatten()
-    at_a_time = max(1, 1_000_000 // values.numel())
+    at_a_time = max(1, 250_000 // values.numel())
     means = torch.cat(
         [
             values[
