@@ -23,6 +23,7 @@ from squish_pl.benchmark.runner import Entry
 from squish_pl.benchmark.store import Store
 from squish_pl.cutting import cut_document
 from squish_pl.errors import BudgetError, ConfigError
+from squish_pl.language_model import pick_dtype
 from squish_pl.score import Budget
 from squish_pl.settings import ScoreSettings
 from squish_pl.tokens import vocabulary_hash
@@ -166,7 +167,7 @@ def compare(what: Comparison, work: Prepared, store: Store, device: torch.device
         facts={
             "documents": work.source,
             "budgets": ", ".join(budgets),
-            "references": ", ".join(f"{r.title} ({r.dtype} on {device.type})" for r in what.references),
+            "references": ", ".join(f"{r.title} ({_dtype(r, device)} on {device.type})" for r in what.references),
             "frame": what.score.template.frame,
             "copied": f"token n-grams of {ngram} shared with the summary",
             "rules": "the original's" if cut else "over the budget or unparsable counts 0; failed is left out",
@@ -180,6 +181,10 @@ def compare(what: Comparison, work: Prepared, store: Store, device: torch.device
         documents=partial(shown_documents, looked_at, rows, order, what.references, scored, ngram, store, cut),
     )
     return Compared(rows, findings)
+
+
+def _dtype(reference: Reference, device: torch.device) -> str:
+    return str(pick_dtype(reference.dtype, device)).removeprefix("torch.")
 
 
 def _one_vocabulary(references: Sequence[Reference]) -> None:

@@ -84,7 +84,8 @@ def test_what_is_shown_adds_up_to_the_score(tiny_model_folder: Path, store: Stor
     scorer = SquishScorer.from_pretrained(str(tiny_model_folder))
     shown = list(compared.findings.documents())
     assert [document.text for document in shown] == TEXTS
-    assert shown[0].title.startswith("d0: The ferry left. 😀 Nobody")
+    assert shown[0].title == "The ferry left. 😀 Nobody slept at all that night. Snow fell… · d0"
+    assert compared.findings.facts["references"] == "tiny (float32 on cpu)"
     for document, summary in zip(shown, texts, strict=True):
         assert "".join(document.text[start:end] for start, end in document.spans) == document.text
         (own,) = [s for s in document.summaries if s.contender == "mine"]

@@ -46,7 +46,7 @@ class ShownDocument:
     """A document, taken apart as one reference reads it, with all its summaries.
 
     Attributes:
-        title: For lists: its name or address and its first words.
+        title: For lists: its first words and its name or address.
         text: The text that was summarised.
         reference: The reference's name.
         information: Nats of the document alone.

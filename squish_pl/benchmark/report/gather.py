@@ -20,7 +20,7 @@ from squish_pl.score.novelty import copied_tokens
 from squish_pl.tokens import encode
 from squish_pl.types import Document
 
-_TITLE_CHARACTERS = 70
+_TITLE_CHARACTERS = 60
 
 
 def contenders_in_order(board: Leaderboard, rows: Sequence[Row]) -> list[str]:
@@ -157,7 +157,7 @@ def _verdict(row: Row, scores: ScoreRecord | None) -> str:
 
 
 def _title(document: Document) -> str:
+    """The first words, by which a person knows it, then its name."""
     words = " ".join(document.text[: 4 * _TITLE_CHARACTERS].split())
-    name = document.name or document.url
     opening = words if len(words) <= _TITLE_CHARACTERS else words[: _TITLE_CHARACTERS - 1] + "…"
-    return f"{name}: {opening}" if name else opening
+    return " · ".join(filter(None, (opening, document.name or document.url)))
