@@ -11,7 +11,8 @@ from typing import Literal, Optional
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from squish_pl.benchmark.store import reference_identity
+from squish_pl import __version__
+from squish_pl.benchmark.records import text_hash
 from squish_pl.errors import ModelError
 from squish_pl.language_model import (
     PACKAGE_PREFIX,
@@ -110,6 +111,17 @@ class Reference:
             f"{frame + summary + longest}, but the reference {self.title} reads {context}: set max_tokens to "
             f"{max(1, int((context - frame) * longest / (longest + summary)))} or less"
         ]
+
+
+def reference_identity(base: str, template: ScoreTemplate, novel_ngram: int) -> str:
+    """Everything that decides a score besides document, budget and summary: scores mix only where it is the same.
+
+    Args:
+        base: Fingerprint of the reference's weights; with the dtype, where several are used.
+        template: How summary and document are framed.
+        novel_ngram: Token n-grams of this length count as copied.
+    """
+    return f"base {base}, template {text_hash(repr(template))}, novel_ngram {novel_ngram}, squish-pl {__version__}"
 
 
 def model_name(base: str, gguf_file: str | None = None) -> str:

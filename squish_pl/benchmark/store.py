@@ -20,7 +20,6 @@ from squish_pl import __version__
 from squish_pl.benchmark.contenders.base import Contender
 from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task, text_hash
 from squish_pl.errors import DataError
-from squish_pl.score import ScoreTemplate
 
 _APPLICATION = 0x53515348  # marks the file as ours: "SQSH"
 _SCHEMA = 1
@@ -57,17 +56,6 @@ class ScoreKey(NamedTuple):
     def of(cls, task: Task, summary: str) -> ScoreKey:
         """The key of a task's summary."""
         return cls(task.document_hash, task.budget, text_hash(summary))
-
-
-def reference_identity(base: str, template: ScoreTemplate, novel_ngram: int) -> str:
-    """Everything that decides a score besides document, budget and summary: scores mix only where it is the same.
-
-    Args:
-        base: Fingerprint of the reference's weights; with the dtype, where several are used.
-        template: How summary and document are framed.
-        novel_ngram: Token n-grams of this length count as copied.
-    """
-    return f"base {base}, template {text_hash(repr(template))}, novel_ngram {novel_ngram}, squish-pl {__version__}"
 
 
 class Store:
@@ -138,7 +126,7 @@ class Store:
         """The scores that are known.
 
         Args:
-            reference: From `reference_identity`.
+            reference: From `references.reference_identity`.
             keys: Of the summaries wanted.
         """
         with self._clear_errors():
@@ -159,7 +147,7 @@ class Store:
         """Keeps scores, all of them or none; those that are there already stay.
 
         Args:
-            reference: From `reference_identity`.
+            reference: From `references.reference_identity`.
             scores: By what was scored.
             savings: [T] nats saved on each document token, for summaries that are to be looked at.
         """
@@ -176,7 +164,7 @@ class Store:
         """The [T] nats saved on each token of a document, to three digits, by the summary's hash.
 
         Args:
-            reference: From `reference_identity`.
+            reference: From `references.reference_identity`.
             document: Hash of its text.
         """
         query = "SELECT summary, saved FROM savings WHERE reference = ? AND document = ?"

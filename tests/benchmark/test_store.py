@@ -21,7 +21,8 @@ import torch
 
 from squish_pl.benchmark.contenders import Contender
 from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task, text_hash
-from squish_pl.benchmark.store import ScoreKey, Store, reference_identity
+from squish_pl.benchmark.references import reference_identity
+from squish_pl.benchmark.store import ScoreKey, Store
 from squish_pl.errors import DataError
 from squish_pl.score import ScoreTemplate
 from squish_pl.types import Document
