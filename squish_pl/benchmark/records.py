@@ -6,8 +6,6 @@ import enum
 import hashlib
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
-
 from squish_pl.types import Document
 
 
@@ -39,7 +37,8 @@ class Outcome(str, enum.Enum):
     FAILED = "failed"  #: no answer: never scored, asked again in the next run
 
 
-class Answer(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Answer:
     """A contender's answer to a task.
 
     Attributes:
@@ -53,8 +52,6 @@ class Answer(BaseModel):
         seconds: From asking to answer.
     """
 
-    model_config = ConfigDict(frozen=True)
-
     outcome: Outcome
     summary: str | None = None
     complete: bool = True
@@ -65,7 +62,8 @@ class Answer(BaseModel):
     seconds: float | None = None
 
 
-class ScoreRecord(BaseModel):
+@dataclass(frozen=True, slots=True)
+class ScoreRecord:
     """The scores of one written summary under one reference.
 
     Attributes:
@@ -76,8 +74,6 @@ class ScoreRecord(BaseModel):
         copied: Share of its tokens that lie in an n-gram of the document.
         information: Nats of the document alone.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     score: float
     novel_score: float

@@ -8,12 +8,13 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from squish_pl import __version__
@@ -23,6 +24,8 @@ from squish_pl.errors import DataError
 
 _APPLICATION = 0x53515348  # marks the file as ours: "SQSH"
 _SCHEMA = 1
+# plain dataclasses: as pydantic's models, thousands of them would take several times the memory
+_ANSWERS, _SCORES = TypeAdapter(Answer), TypeAdapter(ScoreRecord)
 _FAILED = Outcome.FAILED.value
 _PATIENCE = 60.0  # seconds to wait for another process that writes
 
@@ -100,7 +103,7 @@ class Store:
                     (contender.name, text_hash(contender.identity)),
                 )
             }
-            return {task: Answer.model_validate_json(known[key]) for task, key in keys.items() if key in known}
+            return {task: _ANSWERS.validate_json(known[key]) for task, key in keys.items() if key in known}
 
     def open_tasks(self, contender: Contender, tasks: Sequence[Task]) -> list[Task]:
         """The tasks without an answer, and those whose answer failed, in order."""
@@ -136,7 +139,7 @@ class Store:
                     "SELECT document, budget, summary, score FROM scores WHERE reference = ?", (reference,)
                 )
             }
-            return {key: ScoreRecord.model_validate_json(known[key]) for key in keys if key in known}
+            return {key: _SCORES.validate_json(known[key]) for key in keys if key in known}
 
     def put_scores(
         self,
@@ -265,4 +268,4 @@ class Store:
 
 def _json(record: Answer | ScoreRecord) -> str:
     # not pydantic's own JSON, which turns what is not finite into null
-    return json.dumps(record.model_dump(mode="json"), ensure_ascii=False)
+    return json.dumps(asdict(record), ensure_ascii=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def answers(contender: LocalModel, tasks: list[Task]) -> dict[Task, Answer]:
     """What it answers, without the seconds."""
     given = list(contender.summarise(tasks))
     assert len(given) == len(tasks)
-    return {task: answer.model_copy(update={"seconds": None}) for task, answer in given}
+    return {task: replace(answer, seconds=None) for task, answer in given}
 
 
 def word_tokenizer(*words: str) -> PreTrainedTokenizerFast:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import multiprocessing
 import os
@@ -142,7 +143,7 @@ def test_failed_and_missing_answers_are_asked_again(tmp_path: Path) -> None:
 def test_scores_come_back_bit_by_bit_and_never_under_another_template(tmp_path: Path) -> None:
     key, other = ScoreKey.of(task(), "summary"), ScoreKey.of(task(), "another summary")
     ours = reference_identity("abc", ScoreTemplate(), 4)
-    odd = SCORE.model_copy(update={"length_used": math.inf})
+    odd = dataclasses.replace(SCORE, length_used=math.inf)
     with Store(tmp_path / "store.db") as store:
         store.put_scores(ours, {key: SCORE, other: odd})
         store.put_scores(ours, {key: odd})  # the first stays

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -244,7 +244,7 @@ class LocalModel(Contender):
         written = self._write(self._engine, portion)
         seconds = (time.monotonic() - start) / (len(portion) * self.samples)
         return [
-            (task, self._answer(group, rollouts, task.sample).model_copy(update={"seconds": seconds}))
+            (task, replace(self._answer(group, rollouts, task.sample), seconds=seconds))
             for group, rollouts in zip(portion, written, strict=True)
             for task in group.tasks
         ]
