@@ -42,6 +42,7 @@ def score(
     device: str = "auto",
     template: ScoreTemplate = ScoreTemplate(),
     novel_ngram: int = 4,
+    max_tokens: Optional[int] = None,
     batch_tokens: int = 8192,
     output: Optional[str] = None,
     store: Optional[str] = None,
@@ -68,6 +69,7 @@ def score(
         device: "auto" takes a GPU where there is one.
         template: How summary and document are framed.
         novel_ngram: Token n-grams of this length count as copied.
+        max_tokens: Longest document in the reference's tokens; longer ones are cut.
         batch_tokens: Most tokens in one forward pass.
         output: JSON lines file for each summary's scores; by default scores.jsonl for files of many.
         store: File that keeps scores; by default one beside the output, until the work is done.
@@ -101,11 +103,12 @@ def score(
     if problems := what.problems() + report_problems(report):
         raise ConfigError(problems)
     where = pick_device(device)
-    work = prepare(what, found, source)
+    work = prepare(what, found, source, max_tokens)
     passing = None if store or output is None else Path(f"{output}.sqlite").expanduser()
     with ExitStack() as stack:
         path = store or passing or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "scores.sqlite"
-        stack.enter_context(stop_message())
+        if store or passing:
+            stack.enter_context(stop_message())
         kept = stack.enter_context(Store(path))
         compared = compare(what, work, kept, where)
         if output is not None:

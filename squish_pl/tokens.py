@@ -38,15 +38,20 @@ def count_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
     return len(encode(tokenizer, text))
 
 
-def vocabulary_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A short hash that tells vocabularies apart."""
-    return _vocabulary_hash(tokenizer, len(tokenizer))
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A short hash that tells tokenizers apart: vocabulary, merges, and how texts are cut up before."""
+    return _tokenizer_hash(tokenizer, len(tokenizer))
 
 
 @lru_cache(maxsize=8)
-def _vocabulary_hash(tokenizer: PreTrainedTokenizerBase, size: int) -> str:
+def _tokenizer_hash(tokenizer: PreTrainedTokenizerBase, size: int) -> str:
     # a vocabulary only ever grows: with its size it is the same one
-    return hashlib.sha256(json.dumps(sorted(tokenizer.get_vocab().items())).encode()).hexdigest()[:16]
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    told = json.dumps(sorted(tokenizer.get_vocab().items())) if backend is None else str(backend.to_str())
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+vocabulary_hash = tokenizer_hash
 
 
 def start_token_id(tokenizer: PreTrainedTokenizerBase, start_token: str | None = None) -> int:

@@ -26,7 +26,7 @@ from squish_pl.errors import BudgetError, ConfigError
 from squish_pl.language_model import pick_dtype
 from squish_pl.score import Budget
 from squish_pl.settings import ScoreSettings
-from squish_pl.tokens import vocabulary_hash
+from squish_pl.tokens import tokenizer_hash
 from squish_pl.types import Document
 
 
@@ -128,7 +128,7 @@ def prepare(what: Comparison, documents: Sequence[Document], source: str, max_to
         _one_vocabulary(what.references)
         for contender in what.contenders:
             contender.tokenizer = tokenizer
-    room = [p for r in what.references for p in r.room_problems(documents, parsed, what.score.template)]
+    room = [p for r in what.references for p in r.room_problems(documents, parsed, what.score.template, tokenizer)]
     if room:
         raise ConfigError(room)
     entries = [Entry(contender, contender.tasks(documents, budgets)) for contender in what.contenders]
@@ -188,7 +188,7 @@ def _dtype(reference: Reference, device: torch.device) -> str:
 
 
 def _one_vocabulary(references: Sequence[Reference]) -> None:
-    if len({vocabulary_hash(reference.tokenizer) for reference in references}) > 1:
+    if len({tokenizer_hash(reference.tokenizer) for reference in references}) > 1:
         raise ConfigError(
             ["budgets in tokens are counted by the reference, but these references count differently: use characters"]
         )

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, Optional
+from typing import Any, Literal, Optional
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from squish_pl import __version__
+from squish_pl.benchmark.file_hash import base_files_hash
 from squish_pl.benchmark.records import text_hash
 from squish_pl.errors import ModelError
 from squish_pl.language_model import (
@@ -23,11 +25,10 @@ from squish_pl.language_model import (
     pick_dtype,
     resolve_base,
 )
-from squish_pl.policy.backbone import fingerprint
 from squish_pl.score import Budget, ScoreTemplate, SquishScorer
 from squish_pl.score.reference import FrozenModel
 from squish_pl.settings import ScoreSettings
-from squish_pl.tokens import count_tokens
+from squish_pl.tokens import count_tokens, tokenizer_hash
 from squish_pl.types import Document
 
 _REMEMBERED = 100_000  # tokens of documents: a document's summaries are scored one after the other
@@ -73,51 +74,79 @@ class Reference:
         """
         return load_tokenizer(self.base, self.gguf_file, self.revision)
 
-    def load(self, settings: ScoreSettings, device: torch.device) -> tuple[SquishScorer, str]:
-        """Loads the model; it is gone when nobody holds the scorer any more.
+    def identity(self, settings: ScoreSettings, device: torch.device) -> str:
+        """Everything that decides its scores, as text; the model need not be loaded. See `reference_identity`.
 
-        Returns:
-            The scorer, and everything that decides its scores as text (see `reference_identity`).
+        Raises:
+            ModelError: Configuration or tokenizer cannot be loaded.
+        """
+        files = base_files_hash(self.base, self.gguf_file)
+        if files is None:  # the hub's name for exactly these files
+            files = f"{self.base} {self.gguf_file} {getattr(self._config, '_commit_hash', None) or self.revision}"
+        dtype = str(pick_dtype(self.dtype, device)).removeprefix("torch.")
+        base = f"{files} {dtype}, tokenizer {tokenizer_hash(self.tokenizer)}, transformers {version('transformers')}"
+        return reference_identity(base, settings.template, settings.novel_ngram)
+
+    def load(self, settings: ScoreSettings, device: torch.device) -> SquishScorer:
+        """Loads the model; it is gone when nobody holds the scorer any more.
 
         Raises:
             ModelError: It cannot be loaded.
         """
-        dtype = pick_dtype(self.dtype, device)
-        model = load_model(self.base, dtype, self.gguf_file, self.revision)
-        base = f"{fingerprint(model)} {str(dtype).removeprefix('torch.')}"
-        identity = reference_identity(base, settings.template, settings.novel_ngram)
+        model = load_model(self.base, pick_dtype(self.dtype, device), self.gguf_file, self.revision)
         model.to(device)  # type: ignore[arg-type]
         template, ngram, tokens = settings.template, settings.novel_ngram, settings.batch_tokens
-        scorer = SquishScorer(FrozenModel(model), self.tokenizer, template, ngram, tokens, _REMEMBERED)
-        return scorer, identity
+        return SquishScorer(FrozenModel(model), self.tokenizer, template, ngram, tokens, _REMEMBERED)
 
     def room_problems(
-        self, documents: Sequence[Document], budgets: Sequence[Budget], template: ScoreTemplate
+        self,
+        documents: Sequence[Document],
+        budgets: Sequence[Budget],
+        template: ScoreTemplate,
+        counter: PreTrainedTokenizerBase | None = None,
     ) -> list[str]:
         """Whether the longest document fits into the context, behind the longest summary that counts.
 
         Found before anything is asked: scoring comes last, when the answers are paid for.
+
+        Args:
+            documents: Of the run.
+            budgets: Of the run.
+            template: The frame.
+            counter: The tokenizer that `max_tokens` is counted with; by default its own.
         """
-        context = context_length(load_config(self.base, self.gguf_file, self.revision))
+        context = context_length(self._config)
         frame = count_tokens(self.tokenizer, template.render("")) + 1
         longest, text = max((count_tokens(self.tokenizer, d.text), d.text) for d in documents)
-        share = longest / max(1, len(text))  # tokens a character
-        limits = [(b, b.limit(text, self.tokenizer)) for b in budgets]
-        summary = max(limit if b.unit.counts_tokens else int(limit * share) for b, limit in limits)
-        if frame + summary + longest <= context:
+        rooms = [_room(context - frame, longest, text, budget, self.tokenizer) for budget in budgets]
+        if longest <= min(rooms):
             return []
+        advised = min(rooms) * count_tokens(counter or self.tokenizer, text) // longest
         return [
-            f"the longest document has {longest} tokens, with its longest summary ({summary}) and the frame ({frame}) "
-            f"{frame + summary + longest}, but the reference {self.title} reads {context}: set max_tokens to "
-            f"{max(1, int((context - frame) * longest / (longest + summary)))} or less"
+            f"the longest document has {longest} tokens, but the reference {self.title} has room for {min(rooms)} "
+            f"beside the frame and the longest summary, in a context of {context}: set max_tokens to {advised} or less"
+            if advised > 0
+            else f"the frame and the longest summary leave no room for a document in the context of {self.title} "
+            f"({context} tokens): take smaller budgets"
         ]
+
+    @cached_property
+    def _config(self) -> Any:
+        return load_config(self.base, self.gguf_file, self.revision)
+
+
+def _room(tokens: int, longest: int, text: str, budget: Budget, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Most tokens of a document with its longest summary in so many tokens: a share shrinks with the document."""
+    limit = budget.limit(text, tokenizer)
+    summary = limit if budget.unit.counts_tokens else int(limit * longest / max(1, len(text)))
+    return int(tokens * longest / max(1, longest + summary)) if budget.unit.is_share else tokens - summary
 
 
 def reference_identity(base: str, template: ScoreTemplate, novel_ngram: int) -> str:
     """Everything that decides a score besides document, budget and summary: scores mix only where it is the same.
 
     Args:
-        base: Fingerprint of the reference's weights; with the dtype, where several are used.
+        base: Of the reference: its files, dtype, tokenizer and library.
         template: How summary and document are framed.
         novel_ngram: Token n-grams of this length count as copied.
     """

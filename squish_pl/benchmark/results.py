@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ def result_lines(
         for reference in references:
             scores = row.scores.get(reference)
             line = _asked(row) | {"reference": reference} | _scored(row, scores)
+            if scores is None and line["outcome"] == Outcome.WRITTEN.value:
+                line["reason"] = "not scored: with its document it is too long for the reference"
             beside = lead.get((row.task.document_hash, row.task.budget))
             if beside is not None and reference in beside.scores:
                 known = beside.scores[reference]
@@ -55,7 +58,7 @@ def write_lines(lines: Iterable[dict[str, Any]], path: Path) -> int:
     count = 0
     with written_whole(path) as file:
         for line in lines:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
             count += 1
     return count
 
@@ -80,7 +83,7 @@ def _scored(row: Row, scores: ScoreRecord | None) -> dict[str, Any]:
             "within_budget": scores.within_budget,
             "squish": scores.score,
             "novel": scores.novel_score,
-            "length_used": scores.length_used,
+            "length_used": scores.length_used if math.isfinite(scores.length_used) else None,
             "copied": scores.copied,
             "information": scores.information,
         }

@@ -7,9 +7,11 @@ All that is in the store already is left alone, so a run that was stopped goes o
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -17,18 +19,19 @@ from transformers import PreTrainedTokenizerBase
 
 from squish_pl.benchmark.contenders.base import Contender
 from squish_pl.benchmark.leaderboard import Row
-from squish_pl.benchmark.progress import step
+from squish_pl.benchmark.progress import Step, step
 from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task
 from squish_pl.benchmark.references import Reference
 from squish_pl.benchmark.store import ScoreKey, Store
 from squish_pl.cutting import cut_to_tokens
-from squish_pl.errors import ConfigError, SquishError
+from squish_pl.errors import ConfigError, DataError, SquishError
 from squish_pl.memory.device import release
 from squish_pl.score import Budget, ScoreRequest, SquishScorer
 from squish_pl.score.novelty import copied_tokens
 from squish_pl.settings import ScoreSettings
 from squish_pl.tokens import encode
-from squish_pl.types import Scores
+
+log = logging.getLogger(__name__)
 
 SLIGHTLY = 0.1  #: under the original's rules, a summary up to this share longer than its budget is cut to it
 _FREE_AT_A_TIME = 256  # answers that cost nothing, stored together
@@ -53,7 +56,7 @@ class Scored:
     """
 
     identity: str
-    scores: dict[ScoreKey, ScoreRecord] = field(default_factory=dict)
+    scores: dict[ScoreKey, ScoreRecord]
 
 
 def check_contenders(entries: Sequence[Entry], store: Store) -> None:
@@ -86,20 +89,31 @@ def ask(entries: Sequence[Entry], store: Store) -> None:
         left = store.open_tasks(contender, entry.tasks)
         if not left:
             continue
-        at_a_time = _FREE_AT_A_TIME if contender.is_free else 1
-        waiting: list[tuple[Task, Answer]] = []
         try:
             with step(contender.name, len(left)) as progress:
-                for pair in contender.summarise(left):
-                    waiting.append(pair)
-                    if len(waiting) >= at_a_time:
-                        store.put_answers(contender, waiting)
-                        progress.advance(len(waiting))
-                        waiting = []
+                _store_answers(contender, left, store, progress)
         finally:
-            if waiting:
-                store.put_answers(contender, waiting)
             contender.close()
+
+
+def _store_answers(contender: Contender, tasks: Sequence[Task], store: Store, progress: Step) -> None:
+    at_a_time = _FREE_AT_A_TIME if contender.is_free else 1
+    waiting: list[tuple[Task, Answer]] = []
+    answering = contender.summarise(tasks)
+    try:
+        for pair in answering:
+            waiting.append(pair)
+            if len(waiting) >= at_a_time:
+                some, waiting = waiting, []
+                store.put_answers(contender, some)
+                progress.advance(len(some))
+    finally:
+        # at once: an endpoint that is still asked goes on costing
+        if isinstance(answering, Generator):
+            answering.close()
+        if waiting:
+            store.put_answers(contender, waiting)
+            progress.advance(len(waiting))
 
 
 def answers(entries: Sequence[Entry], store: Store) -> list[Row]:
@@ -152,14 +166,14 @@ def score(
         looked_at: Hashes of the documents whose savings on each token are kept too.
         cut: Whether summaries that are slightly too long are cut first.
     """
-    scorer, identity = reference.load(settings, device)
+    identity = reference.identity(settings, device)
     wanted: dict[ScoreKey, tuple[Task, str]] = {}
     for row in rows:
         summary = as_scored(row, cut, reference.tokenizer)
         if summary is not None:
             wanted[ScoreKey.of(row.task, summary)] = (row.task, summary)
     known = store.scores(identity, wanted)
-    measured = store.measured(identity)
+    measured = store.measured(identity) if looked_at else set()
 
     def is_left(key: ScoreKey) -> bool:
         if key not in known:
@@ -167,16 +181,18 @@ def score(
         return key.document in looked_at and known[key].within_budget and (key.document, key.summary) not in measured
 
     # a document's summaries together, since it is measured alone only once
-    left = sorted(filter(is_left, wanted), key=lambda key: key.document)
-    with step(f"scores under {reference.title}", len(left)) as progress:
-        for first in range(0, len(left), _SCORED_AT_A_TIME):
-            some = left[first : first + _SCORED_AT_A_TIME]
-            found, savings = _measure(scorer, {key: wanted[key] for key in some})
-            store.put_scores(identity, found, {key: s for key, s in savings.items() if key.document in looked_at})
-            known.update(found)
-            progress.advance(len(some))
-    del scorer
-    release(device)
+    left = sorted(filter(is_left, wanted))
+    if left:
+        scorer = reference.load(settings, device)
+        with step(f"scores under {reference.title}", len(left)) as progress:
+            for first in range(0, len(left), _SCORED_AT_A_TIME):
+                some = left[first : first + _SCORED_AT_A_TIME]
+                found, savings = _measure_what_fits(scorer, {key: wanted[key] for key in some})
+                store.put_scores(identity, found, {key: s for key, s in savings.items() if key.document in looked_at})
+                known.update(found)
+                progress.advance(len(some))
+        del scorer
+        release(device)
     return Scored(identity, known)
 
 
@@ -203,30 +219,49 @@ def with_scores(
     return found
 
 
-def _measure(
-    scorer: SquishScorer, wanted: Mapping[ScoreKey, tuple[Task, str]]
-) -> tuple[dict[ScoreKey, ScoreRecord], dict[ScoreKey, Tensor]]:
-    """Scores, and the savings of those that were measured."""
-    requests = [ScoreRequest(task.document, [summary], task.budget) for task, summary in wanted.values()]
-    records, savings = {}, {}
-    for (key, (task, summary)), scores in zip(wanted.items(), scorer.score_batch(requests), strict=True):
-        records[key] = _record(scorer, task, summary, scores)
-        if records[key].within_budget:
-            savings[key] = scores.token_saved[0]
+_Measured = tuple[dict[ScoreKey, ScoreRecord], dict[ScoreKey, Tensor]]
+
+
+def _measure_what_fits(scorer: SquishScorer, wanted: Mapping[ScoreKey, tuple[Task, str]]) -> _Measured:
+    """Leaves out what is too long for the reference, such as a summary of very many tokens for its characters."""
+    try:
+        return _measure(scorer, wanted)
+    except DataError as error:
+        if len(wanted) == 1:
+            (task, _) = next(iter(wanted.values()))
+            log.warning("a summary of %r is not scored: %s", task.document.text[:40], error)
+            return {}, {}
+    records: dict[ScoreKey, ScoreRecord] = {}
+    savings: dict[ScoreKey, Tensor] = {}
+    for key, one in wanted.items():
+        found, saved = _measure_what_fits(scorer, {key: one})
+        records |= found
+        savings |= saved
     return records, savings
 
 
-def _record(scorer: SquishScorer, task: Task, summary: str, scores: Scores) -> ScoreRecord:
-    budget = Budget.parse(task.budget)
-    limit = budget.limit(task.document.text, scorer.tokenizer)
-    length = budget.length(summary, scorer.tokenizer)
-    in_document = encode(scorer.tokenizer, task.document.text)
-    copied = copied_tokens(encode(scorer.tokenizer, summary), in_document, scorer.novel_ngram)
-    return ScoreRecord(
-        score=float(scores.score[0]),
-        novel_score=float(scores.novel_score[0]),
-        within_budget=bool(scores.within_budget[0]),
-        length_used=length / limit if limit else math.inf if length else 0.0,
-        copied=float(copied.double().mean()) if len(copied) else 0.0,
-        information=scores.information,
-    )
+def _measure(scorer: SquishScorer, wanted: Mapping[ScoreKey, tuple[Task, str]]) -> _Measured:
+    """Scores, and the savings of those that were measured; the keys of a document and budget follow one another."""
+    groups = [list(keys) for _, keys in groupby(wanted, key=lambda key: (key.document, key.budget))]
+    requests = []
+    for keys in groups:
+        task, _ = wanted[keys[0]]
+        requests.append(ScoreRequest(task.document, [wanted[key][1] for key in keys], task.budget))
+    records, savings = {}, {}
+    for keys, request, scores in zip(groups, requests, scorer.score_batch(requests), strict=True):
+        text, budget = wanted[keys[0]][0].document.text, Budget.parse(keys[0].budget)
+        limit, document_ids = budget.limit(text, scorer.tokenizer), encode(scorer.tokenizer, text)
+        for i, (key, summary) in enumerate(zip(keys, request.summaries, strict=True)):
+            length = budget.length(summary or "", scorer.tokenizer)
+            copied = copied_tokens(encode(scorer.tokenizer, summary or ""), document_ids, scorer.novel_ngram)
+            records[key] = ScoreRecord(
+                score=float(scores.score[i]),
+                novel_score=float(scores.novel_score[i]),
+                within_budget=bool(scores.within_budget[i]),
+                length_used=length / limit if limit else math.inf if length else 0.0,
+                copied=float(copied.double().mean()) if len(copied) else 0.0,
+                information=scores.information,
+            )
+            if records[key].within_budget:
+                savings[key] = scores.token_saved[i]
+    return records, savings

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,12 +21,15 @@ from squish_pl import __version__
 from squish_pl.benchmark.contenders.base import Contender
 from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task, text_hash
 from squish_pl.errors import DataError
+from squish_pl.score import Budget
+from squish_pl.tokens import tokenizer_hash
 
 _APPLICATION = 0x53515348  # marks the file as ours: "SQSH"
 _SCHEMA = 1
 # plain dataclasses: as pydantic's models, thousands of them would take several times the memory
 _ANSWERS, _SCORES = TypeAdapter(Answer), TypeAdapter(ScoreRecord)
 _FAILED = Outcome.FAILED.value
+_AT_A_TIME = 500  # documents in one query
 _PATIENCE = 60.0  # seconds to wait for another process that writes
 
 _TABLES = (
@@ -94,27 +97,20 @@ class Store:
 
     def answers(self, contender: Contender, tasks: Iterable[Task]) -> dict[Task, Answer]:
         """The answers that are known, failed ones among them; see `open_tasks` for what is left to ask."""
-        keys = {task: (task.document_hash, task.budget, task.sample) for task in tasks}
+        found = self._of_tasks(contender, tasks, "answer")
         with self._clear_errors():
-            known = {
-                (document, budget, sample): answer
-                for document, budget, sample, answer in self._database.execute(
-                    "SELECT document, budget, sample, answer FROM answers WHERE contender = ? AND identity = ?",
-                    (contender.name, text_hash(contender.identity)),
-                )
-            }
-            return {task: _ANSWERS.validate_json(known[key]) for task, key in keys.items() if key in known}
+            return {task: _ANSWERS.validate_json(answer) for task, answer in found.items()}
 
     def open_tasks(self, contender: Contender, tasks: Sequence[Task]) -> list[Task]:
         """The tasks without an answer, and those whose answer failed, in order."""
-        known = self.answers(contender, tasks)
-        return [task for task in tasks if task not in known or known[task].outcome is Outcome.FAILED]
+        outcomes = self._of_tasks(contender, tasks, "outcome")
+        return [task for task in tasks if outcomes.get(task, _FAILED) == _FAILED]
 
     def put_answers(self, contender: Contender, answers: Iterable[tuple[Task, Answer]]) -> None:
         """Keeps answers. One that is there already stays, unless it failed: then the newer one takes its place."""
         who = contender.name, text_hash(contender.identity)
         rows = [
-            (*who, task.document_hash, task.budget, task.sample, answer.outcome.value, _json(answer), _FAILED)
+            (*who, *_task_key(contender, task), answer.outcome.value, _json(answer), _FAILED)
             for task, answer in answers
         ]
         with self._clear_errors(), self._transaction():
@@ -132,14 +128,14 @@ class Store:
             reference: From `references.reference_identity`.
             keys: Of the summaries wanted.
         """
+        wanted = set(keys)
+        query = "SELECT document, budget, summary, score FROM scores WHERE reference = ? AND document IN"
         with self._clear_errors():
-            known = {
-                ScoreKey(*key): score
-                for *key, score in self._database.execute(
-                    "SELECT document, budget, summary, score FROM scores WHERE reference = ?", (reference,)
-                )
+            return {
+                key: _SCORES.validate_json(score)
+                for *found, score in self._of_documents(query, (reference,), (key.document for key in wanted))
+                if (key := ScoreKey(*found)) in wanted
             }
-            return {key: _SCORES.validate_json(known[key]) for key in keys if key in known}
 
     def put_scores(
         self,
@@ -182,6 +178,27 @@ class Store:
         query = "SELECT document, summary FROM savings WHERE reference = ?"
         with self._clear_errors():
             return set(self._database.execute(query, (reference,)).fetchall())
+
+    def _of_tasks(self, contender: Contender, tasks: Iterable[Task], column: str) -> dict[Task, str]:
+        keys = {task: _task_key(contender, task) for task in tasks}
+        query = (
+            f"SELECT document, budget, sample, {column} FROM answers "
+            "WHERE contender = ? AND identity = ? AND document IN"
+        )
+        who = (contender.name, text_hash(contender.identity))
+        with self._clear_errors():
+            known = {
+                tuple(key): value
+                for *key, value in self._of_documents(query, who, (document for document, _, _ in keys.values()))
+            }
+        return {task: known[key] for task, key in keys.items() if key in known}
+
+    def _of_documents(self, query: str, values: Sequence[str], documents: Iterable[str]) -> Iterator[Any]:
+        """Rows of these documents alone: other runs' may be in the file too, many times as many."""
+        hashes = list(dict.fromkeys(documents))
+        for first in range(0, len(hashes), _AT_A_TIME):
+            some = hashes[first : first + _AT_A_TIME]
+            yield from self._database.execute(f"{query} ({', '.join('?' * len(some))})", (*values, *some))
 
     def close(self) -> None:
         """Closes the file."""
@@ -264,6 +281,14 @@ class Store:
                 f"the store {self.path} is damaged ({reason}): restore a copy, or save what can be read with "
                 f"`sqlite3 {self.path} .recover | sqlite3 recovered.db`, and go on with that"
             ) from None
+
+
+def _task_key(contender: Contender, task: Task) -> tuple[str, str, int]:
+    """Document, budget and sample. Whose tokens a budget counts is part of it, and of no other budget's tasks."""
+    budget = task.budget
+    if contender.tokenizer is not None and Budget.parse(budget).unit.counts_tokens:
+        budget = f"{budget} of {tokenizer_hash(contender.tokenizer)}"
+    return task.document_hash, budget, task.sample
 
 
 def _json(record: Answer | ScoreRecord) -> str:

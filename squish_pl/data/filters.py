@@ -28,7 +28,7 @@ def make_document(record: Mapping[str, Any]) -> Document:
     return Document(
         text=text,
         id=document_id(text),
-        url=str(record.get("url") or ""),
+        url=whole_characters(str(record.get("url") or "")),
         name="" if name is None else whole_characters(str(name)),
         highlights=_joined(record.get("highlights")),
     )
@@ -51,7 +51,7 @@ def read_documents(source: datasets.IterableDataset) -> Iterator[Document]:
             return
         except (ConnectionError, TimeoutError) as error:
             raise DataError(
-                f"the connection to the documents broke off ({error}): go on with --ckpt_path last"
+                f"the connection to the documents broke off ({error}): start again (training with --ckpt_path last)"
             ) from None
         yield make_document({name: values[0] for name, values in rows.items()})
 

@@ -17,7 +17,7 @@ HUB_PREFIX = "hub://"
 
 _KINDS = ", ".join(READERS)
 _OFFLINE = (
-    "Without a network, use --data.documents samples or a local file in C4's format (JSON lines with a field `text`)"
+    "Without a network, name samples or a local file as documents in C4's format (JSON lines with a field `text`)"
 )
 
 

@@ -56,7 +56,7 @@ def token_information(reference: ReferenceModel, rows: Sequence[Row], batch_toke
     if longest > reference.context_length:
         raise DataError(
             f"a document with its summary takes {longest} tokens, but the reference reads at most "
-            f"{reference.context_length}: cut documents to fewer tokens (data.max_tokens)"
+            f"{reference.context_length}: cut documents to fewer tokens (max_tokens)"
         )
     batches = list(batches_by_length([len(row) for row in rows], batch_tokens))
     measured = [_forward(reference, [rows[i] for i in batch]) for batch in batches]

@@ -233,7 +233,7 @@ class SquishScorer:
             self.limit.take(max(longest, min(total, most)))
             return token_information(self.reference, rows, most)
 
-        return within(self.limit, self.reference.device, work, longest, "cut documents shorter (data.max_tokens)")
+        return within(self.limit, self.reference.device, work, longest, "cut documents shorter (max_tokens)")
 
     def _information_alone(self, documents: Sequence[tuple[int, ...]]) -> list[Tensor]:
         missing = [ids for ids in dict.fromkeys(documents) if ids and ids not in self._alone]

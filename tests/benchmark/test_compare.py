@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from tiny import make_tiny_model
 from transformers import PreTrainedTokenizerFast
 
 from squish_pl.benchmark import runner
@@ -23,8 +25,9 @@ from squish_pl.benchmark.results import result_lines
 from squish_pl.benchmark.runner import Entry, as_scored
 from squish_pl.benchmark.store import Store
 from squish_pl.errors import ConfigError, ModelError
-from squish_pl.score import SquishScorer
+from squish_pl.score import ScoreTemplate, SquishScorer
 from squish_pl.score.novelty import copied_tokens
+from squish_pl.settings import ScoreSettings
 from squish_pl.tokens import encode
 from squish_pl.types import Document
 
@@ -225,6 +228,31 @@ def test_references_are_loaded_one_after_the_other(
     assert len(alive) == 2
     assert {line.reference for line in compared.findings.board.standings} == {"a", "b", "mean of references"}
     assert [document.reference for document in compared.findings.documents()] == ["a", "a", "b", "b"]
+
+
+def test_a_reference_is_known_by_all_that_decides_its_scores(tiny_model_folder: Path, tmp_path: Path) -> None:
+    from tiny import make_byte_tokenizer
+
+    def identity(folder: Path, dtype: str = "auto", **settings: object) -> str:
+        return Reference(str(folder), dtype=dtype).identity(ScoreSettings(**settings), CPU)  # type: ignore[arg-type]
+
+    first = identity(tiny_model_folder)
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_model_folder, copy)
+    assert identity(copy) == first
+    assert identity(copy, "float32") == first  # which "auto" is on a CPU
+    others = [
+        identity(copy, "float64"),
+        identity(copy, novel_ngram=3),
+        identity(copy, template=ScoreTemplate("{summary}")),
+    ]
+    tokenizer = make_byte_tokenizer()
+    tokenizer.add_tokens(["ferry"])
+    tokenizer.save_pretrained(copy)
+    others.append(identity(copy))
+    make_tiny_model("qwen3", seed=1).save_pretrained(copy)
+    others.append(identity(copy))
+    assert len({first, *others}) == 6
 
 
 @pytest.mark.parametrize(

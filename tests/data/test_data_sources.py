@@ -234,7 +234,7 @@ def test_hub_out_of_reach(error: Exception, monkeypatch: pytest.MonkeyPatch) -> 
         raise error
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    refused("hub://allenai/c4/en", "hub://allenai/c4/en", str(error), "--data.documents samples", "local file")
+    refused("hub://allenai/c4/en", "hub://allenai/c4/en", str(error), "name samples", "local file")
 
 
 def test_hub_without_a_text(monkeypatch: pytest.MonkeyPatch) -> None:

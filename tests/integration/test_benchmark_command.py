@@ -21,6 +21,7 @@ sys.path.append(str(Path(__file__).parent.parent / "benchmark"))
 from hostile_server import SUMMARY, HostileServer, hostile_server
 
 from squish_pl import SquishScorer
+from squish_pl.benchmark import references
 from squish_pl.benchmark.store import Store
 
 ROOT = Path(__file__).parent.parent.parent
@@ -105,7 +106,7 @@ def test_a_second_run_asks_and_scores_nothing_again(tiny_model_folder, tmp_path,
     assert len(server.requests) == 6
     with Store(tmp_path / "store.sqlite") as store:
         before = store._database.execute("SELECT * FROM scores").fetchall()
-    monkeypatch.setattr(SquishScorer, "score_batch", lambda *_: pytest.fail("nothing is left to score"))
+    monkeypatch.setattr(references, "load_model", lambda *_: pytest.fail("nothing is left to score"))
     code, second, err = run_cli(["validate", "--config", str(config)], capsys)
     assert code == 0, err
     assert len(server.requests) == 6
@@ -264,6 +265,61 @@ def test_a_document_too_long_for_the_reference_is_found_before_anybody_is_asked(
     allowed = err.split("set max_tokens to ")[1].split()[0]
     code, _, err = run_cli(["validate", "--config", str(config), "--max_tokens", allowed], capsys)
     assert code == 0, err
+
+
+def test_absolute_budgets_leave_room_too(tiny_model_folder, tmp_path, capsys):
+    (tmp_path / "docs.jsonl").write_text(json.dumps({"text": "word " * 1000}))
+    config = write_config(tmp_path, tiny_model_folder, ["Opening"], budgets=["1000 tokens"])
+    code, _, err = run_cli(["validate", "--config", str(config)], capsys)
+    assert code == 2
+    allowed = err.split("set max_tokens to ")[1].split()[0]
+    assert 2900 < int(allowed) <= 4096 - 1000
+    code, _, err = run_cli(["validate", "--config", str(config), "--max_tokens", allowed], capsys)
+    assert code == 0, err
+
+
+def test_a_summary_that_does_not_fit_leaves_the_others_scored(tiny_model_folder, tmp_path, capsys):
+    (tmp_path / "docs.jsonl").write_text("\n".join(json.dumps({"text": f"{i} " + "word " * 410}) for i in range(3)))
+    # four bytes a character: within 25 % of the characters, and as long as the document in tokens
+    summaries = ["A word.", "😀" * 512, "Word, word."]
+    (tmp_path / "sums.jsonl").write_text("\n".join(json.dumps({"summary": s}) for s in summaries))
+    given = {"class_path": "GivenSummaries", "init_args": {"path": "sums.jsonl"}}
+    config = write_config(tmp_path, tiny_model_folder, [given], budgets=["25%"])
+    code, out, err = run_cli(["validate", "--config", str(config), "--report", "out"], capsys)
+    assert code == 0, err
+    lines = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    assert [line["squish"] is None for line in lines] == [False, True, False]
+    assert "too long for the reference" in lines[1]["reason"]
+    assert "is not scored" in err
+    assert "67%" in out  # the coverage
+
+
+def test_a_budget_that_allows_nothing(tiny_model_folder, tmp_path, capsys):
+    (tmp_path / "docs.jsonl").write_text("\n".join(json.dumps({"text": "word " * n}) for n in (2, 100)))
+    (tmp_path / "sums.jsonl").write_text("\n".join(json.dumps({"summary": s}) for s in ("ab", "abcde")))
+    given = {"class_path": "GivenSummaries", "init_args": {"path": "sums.jsonl"}}
+    config = write_config(tmp_path, tiny_model_folder, [given, "Opening"], budgets=["2%"])
+    code, _, err = run_cli(["validate", "--config", str(config), "--report", "out"], capsys)
+    assert code == 0, err
+    text = (tmp_path / "out" / "results.jsonl").read_text()
+    lines = [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
+    mine = [line for line in lines if line["contender"] == "sums"]
+    assert [line["length_used"] for line in mine] == [None, 0.5]
+    assert [line["within_budget"] for line in mine] == [False, True]
+    with (tmp_path / "out" / "leaderboard.csv").open() as file:
+        rows = {row["contender"]: row for row in csv.DictReader(file)}
+    assert float(rows["sums"]["length_used"]) == 0.5
+
+
+def test_a_token_budget_added_later_asks_for_nothing_else(tiny_model_folder, tmp_path, server, capsys):
+    config = write_config(tmp_path, tiny_model_folder, ["Opening", endpoint(server)], budgets=["40%"], max_documents=3)
+    code, _, err = run_cli(["validate", "--config", str(config)], capsys)
+    assert code == 0, err
+    assert len(server.requests) == 3
+    code, _, err = run_cli(["validate", "--config", str(config), '--budgets=["40%", "30 tokens"]'], capsys)
+    assert code == 0, err
+    assert len(server.requests) == 6
+    assert all("30 tokens" in request["messages"][-1]["content"] for request in server.requests[3:])
 
 
 def test_a_token_budget_needs_one_vocabulary(tiny_model_folder, tiny_llama_folder, tmp_path, capsys):

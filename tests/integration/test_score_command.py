@@ -102,12 +102,16 @@ def test_stopped_work_goes_on(files, tiny_model_folder, tmp_path, capsys, monkey
     files[1].write_text("\n".join(json.dumps({"summary": f"{i} goats"}) for i in range(200)))
     output = tmp_path / "out.jsonl"
     scored = []
+
+    def summaries(requests):
+        return sum(len(request.summaries) for request in requests)
+
     whole = SquishScorer.score_batch
 
     def count(self, requests, *rest):
         if sum(scored) >= 256:
             raise KeyboardInterrupt
-        scored.append(len(requests))
+        scored.append(summaries(requests))
         return whole(self, requests, *rest)
 
     monkeypatch.setattr(SquishScorer, "score_batch", count)
@@ -117,7 +121,7 @@ def test_stopped_work_goes_on(files, tiny_model_folder, tmp_path, capsys, monkey
     assert "the same command goes on from there" in err
     assert not output.exists()
     done, scored[:] = sum(scored), []
-    monkeypatch.setattr(SquishScorer, "score_batch", lambda s, r, *x: (scored.append(len(r)), whole(s, r, *x))[1])
+    monkeypatch.setattr(SquishScorer, "score_batch", lambda s, r, *x: (scored.append(summaries(r)), whole(s, r, *x))[1])
     code, _, err = run_cli(command, capsys)
     assert code == 0, err
     assert done + sum(scored) == 400  # each summary and each opening once

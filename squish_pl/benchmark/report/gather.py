@@ -122,7 +122,7 @@ def _shown(
                 verdict=_verdict(row, scores),
                 squish=scores.score if scores else nothing,
                 novel=scores.novel_score if scores else nothing,
-                length_used=scores.length_used if scores else None,
+                length_used=scores.length_used if scores and math.isfinite(scores.length_used) else None,
                 copied=scores.copied if scores else None,
                 saved=None if saved is None else by_span(saved.tolist(), span_of, len(spans)),
                 copied_spans=copied,
@@ -149,7 +149,9 @@ def _verdict(row: Row, scores: ScoreRecord | None) -> str:
     if row.answer.outcome is Outcome.UNPARSABLE:
         return f"no summary in the answer: {row.answer.reason}"
     if scores is None:
-        return "not scored yet"
+        return "not scored: with its document it is too long for the reference"
+    if not scores.within_budget and not math.isfinite(scores.length_used):
+        return "over the budget, which allows nothing"
     if not scores.within_budget:
         more = "at least " if not row.answer.complete else ""
         return f"over the budget: {more}{scores.length_used:.0%} of it"
