@@ -83,7 +83,9 @@ def benchmark(
         shown if report or logs else 0,
         published_scores() if published else (),
     )
-    problems = data_problems(documents, None, 8, min_characters, max_characters, max_tokens)
+    problems = data_problems(
+        documents=documents, min_characters=min_characters, max_characters=max_characters, max_tokens=max_tokens
+    )
     if max_documents is not None and max_documents < 1:
         problems.append(f"max_documents must be at least 1, but is {max_documents}")
     problems += what.problems() + report_problems(report, logs)

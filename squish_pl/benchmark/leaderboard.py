@@ -25,8 +25,8 @@ _FEWEST = 6  # documents: with five, even if all agree, chance does as well more
 
 _ORIGINAL_RULES = (
     "By the original's rules: summaries that score 0 are dropped before the mean, and a contender of whose tasks less "
-    f"than {LEAST_COVERAGE:.0%} are left is left out. Whether summaries slightly over the budget were cut was decided "
-    "when they were scored."
+    f"than {LEAST_COVERAGE:.0%} are left is left out. Summaries up to a tenth too long were cut to their budget before "
+    "they were scored."
 )
 
 RankBy = Literal["squish", "novel"]
@@ -79,7 +79,7 @@ class Standing:
         failed: Number of tasks without an answer or score.
         unparsable: Share of the answers.
         over_budget: Share of the answers.
-        length_used: Mean length of written summaries by their budget.
+        length_used: Mean length of written summaries by their budget, where it allows anything.
         copied: Mean share of written summaries' tokens that lie in an n-gram of the document.
     """
 
@@ -127,8 +127,8 @@ def leaderboard(
         rows: One for each contender and task.
         references: Names of the references; with several, their average is ranked too, over tasks that all scored.
         rank_by: The score that decides.
-        original_rules: Drop summaries that score 0 and leave out contenders under `LEAST_COVERAGE`. Cutting
-            summaries that are slightly over the budget, as the original does, has to happen when they are scored.
+        original_rules: Drop summaries that score 0 and leave out contenders under `LEAST_COVERAGE`. The rows' scores
+            are those of summaries cut to their budget where they were up to a tenth too long (`runner.as_scored`).
     """
     by_budget: dict[str, list[Row]] = {}
     for row in rows:
@@ -205,6 +205,8 @@ def _count(row: Row, references: Sequence[str]) -> _Counted | None:
 def _result(contender: str, rows: Sequence[Row], references: Sequence[str], drop_zeros: bool) -> _Result:
     answered = [counted for row in rows if (counted := _count(row, references)) is not None]
     kept = [counted for counted in answered if counted.squish != 0] if drop_zeros else answered
+    # infinite where a short document's budget allows nothing
+    lengths = [(counted.document, counted.length_used) for counted in answered if math.isfinite(counted.length_used)]
     return _Result(
         contender=contender,
         is_baseline=rows[0].is_baseline,
@@ -214,7 +216,7 @@ def _result(contender: str, rows: Sequence[Row], references: Sequence[str], drop
         failed=len(rows) - len(answered),
         unparsable=_mean(counted.unparsable for counted in answered),
         over_budget=_mean(counted.over_budget for counted in answered),
-        length_used=_mean(_by_document((counted.document, counted.length_used) for counted in answered).values()),
+        length_used=_mean(_by_document(lengths).values()),
         copied=_mean(_by_document((counted.document, counted.copied) for counted in answered).values()),
     )
 

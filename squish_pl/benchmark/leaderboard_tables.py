@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 import math
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from rich.text import Text
 
 from squish_pl.benchmark.leaderboard import Estimate, Leaderboard, Standing
 from squish_pl.benchmark.published import MARK, SOURCE, PublishedScore
-from squish_pl.benchmark.report.findings import Usage
+from squish_pl.benchmark.report.findings import Usage, most_frequent
 from squish_pl.markdown import escape
 
 _NAME = "contender"
@@ -28,7 +27,7 @@ _TEXT_COLUMNS = (_NAME, "next is behind")
 
 def print_leaderboard(board: Leaderboard, console: Console | None = None) -> None:
     """Prints a table for each budget and reference, baselines dimmed, and the notes."""
-    console = console or Console(width=max(Console().width, _LEAST_WIDTH))
+    console = console or _wide()
     for title, standings in _groups(board):
         table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         rows = [_cells(standing, gap="\n") for standing in standings]
@@ -45,7 +44,7 @@ def print_leaderboard(board: Leaderboard, console: Console | None = None) -> Non
 
 def print_usage(usages: Sequence[Usage], console: Console | None = None) -> None:
     """Prints what the answers took, where anything is known, and why some are missing."""
-    console = console or Console(width=max(Console().width, _LEAST_WIDTH))
+    console = console or _wide()
     told = [usage for usage in usages if usage.completion_tokens or usage.cost is not None]
     if told:
         table = Table(title="What the answers took", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -59,18 +58,21 @@ def print_usage(usages: Sequence[Usage], console: Console | None = None) -> None
     for usage in usages:
         if usage.failed:
             console.print(
-                f"{usage.contender}: {usage.failed} of {usage.failed + usage.answers} tasks failed and are left out; "
-                "the same command asks for them again",
+                f"{usage.contender}: {usage.failed} of {usage.failed + usage.answers} tasks failed and are left out of "
+                "the means",
                 style="bold",
                 markup=False,
             )
-        for reason, count in usage.reasons[:_REASONS]:
+        shown, more = most_frequent(usage.reasons, _REASONS)
+        for reason, count in shown:
             console.print(f"  {usage.contender}: {count} x {reason}", markup=False, highlight=False)
+        if more:
+            console.print(f"  {usage.contender}: and {more} more", markup=False, highlight=False)
 
 
 def print_published(scores: Sequence[PublishedScore], budgets: Sequence[str], console: Console | None = None) -> None:
     """Prints published values for these budgets, marked as what they are."""
-    console = console or Console()
+    console = console or _wide()
     by_model: dict[str, dict[str, float]] = {}
     for score in scores:
         if score.budget in budgets:
@@ -78,7 +80,9 @@ def print_published(scores: Sequence[PublishedScore], budgets: Sequence[str], co
     if not by_model:
         return
     shown = list(dict.fromkeys(score.budget for score in scores if score.budget in budgets))
-    table = Table(title=Text(f"{SOURCE}: {MARK}"), title_justify="left", box=SIMPLE_HEAD)
+    # not the table's title, which would be wrapped to its narrow columns
+    console.print(f"{SOURCE}: {MARK}", style="table.title", markup=False, highlight=False)
+    table = Table(box=SIMPLE_HEAD)
     table.add_column("model")
     for budget in shown:
         table.add_column(f"SQUISH@{budget}", justify="right")
@@ -99,7 +103,7 @@ def to_markdown(board: Leaderboard) -> str:
         rules = ["---" if heading in _TEXT_COLUMNS else "---:" for heading in rows[0]]
         lines = [list(rows[0]), rules, *(list(row.values()) for row in rows)]
         parts.append(f"**{title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
-    return "\n\n".join([*parts, *(html.escape(note, quote=False) for note in board.notes)]) + "\n"
+    return "\n\n".join([*parts, *map(escape, board.notes)]) + "\n"
 
 
 def to_csv(board: Leaderboard) -> str:
@@ -111,6 +115,11 @@ def to_csv(board: Leaderboard) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return file.getvalue()
+
+
+def _wide() -> Console:
+    """The terminal, at least as wide as a leaderboard needs it."""
+    return Console(width=max(Console().width, _LEAST_WIDTH))
 
 
 def _groups(board: Leaderboard) -> list[tuple[str, list[Standing]]]:

@@ -37,7 +37,8 @@ class Contender(abc.ABC):
     def identity(self) -> str:
         """Everything that decides what it writes, as text: when this changes, stored summaries no longer count.
 
-        Never a key or password.
+        Never a key or password. Without `tokenizer`: the store keeps that with the tasks whose budgets count tokens,
+        so that adding such a budget asks for nothing again.
         """
 
     def tasks(self, documents: Sequence[Document], budgets: Sequence[str]) -> list[Task]:

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from squish_pl.benchmark.contenders.base import Contender
 from squish_pl.benchmark.contenders.portions import Group, Planner, portions
-from squish_pl.benchmark.file_hash import content_hash
+from squish_pl.benchmark.file_hash import base_files_hash, content_hash
 from squish_pl.benchmark.records import Answer, Outcome, Task, text_hash
 from squish_pl.benchmark.references import model_name, pick_device
 from squish_pl.engine import Engine
@@ -38,12 +38,10 @@ from squish_pl.policy.rollout import completion_text
 from squish_pl.policy.way import decoding_problem
 from squish_pl.score import Budget
 from squish_pl.seeds import derive_seed
-from squish_pl.tokens import vocabulary_hash
 from squish_pl.types import Document, Finish, Rollouts
 
 _ADVICE = "lower samples, max_new_tokens or the documents' length, or take a smaller model"
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-_BASE_FILES = (".safetensors", ".json", ".jinja", ".model", ".txt")  # weights, configuration, tokenizer
 
 
 class LocalModel(Contender):
@@ -101,11 +99,11 @@ class LocalModel(Contender):
     def identity(self) -> str:
         """Model, adapter, wording and sampling, as JSON; not the device, nor what runs at a time."""
         facts = self._model_facts | {
-            "dtype": self.dtype,
+            "dtype": str(pick_dtype(self.dtype, pick_device(self.device))),
+            "attention": self.attention,
             "prompt": asdict(self.prompt),
             "temperature": self.temperature,
             "max_new_tokens": self.max_new_tokens,
-            "tokenizer": None if self.tokenizer is None else vocabulary_hash(self.tokenizer),
         }
         if self.temperature > 0:
             facts |= {"seed": self.seed, "samples": self.samples}  # all samples are drawn from one generator
@@ -114,11 +112,9 @@ class LocalModel(Contender):
     @cached_property
     def _model_facts(self) -> dict[str, object]:
         """Base and adapter: by what is in their files where these lie here, whatever their folders are called."""
-        facts: dict[str, object] = {"base": self.base, "revision": self.revision, "gguf_file": self.gguf_file}
-        folder = Path(resolve_base(self.base))
-        if folder.is_dir():
-            files = [file for file in folder.iterdir() if file.suffix in _BASE_FILES]
-            facts = {"base": content_hash([folder / self.gguf_file] if self.gguf_file else files)}
+        facts: dict[str, object] = {"base": base_files_hash(self.base, self.gguf_file)}
+        if facts["base"] is None:
+            facts = {"base": self.base, "revision": self.revision, "gguf_file": self.gguf_file}
         if self.adapter is not None:
             facts["adapter"] = content_hash(Path(self.adapter).expanduser() / name for name in _ADAPTER_FILES)
         return facts
@@ -181,13 +177,14 @@ class LocalModel(Contender):
             raise ConfigError(found)
         own = self._own_tokenizer
         counter = own if self.tokenizer is None else self.tokenizer
-        groups = Planner(self.prompt, own, counter, self._context, self.max_new_tokens).groups(tasks)
+        planner = Planner(self.prompt, own, counter, self._context, self.max_new_tokens)
+        groups = planner.groups(tasks)
+        # without the prompt's length: people count the answers that failed for the same reason
+        reason = f"the prompt leaves no room in the model's {self._context} tokens"
         for group in (group for group in groups if group.room < 1):
-            tokens = len(group.prompt.token_ids)
-            reason = f"the prompt has {tokens} tokens, but the model reads {self._context}, those it writes among them"
             yield from ((task, Answer(outcome=Outcome.FAILED, reason=reason)) for task in group.tasks)
         for portion in portions([group for group in groups if group.room > 0], self.rows // self.samples):
-            yield from self._answers(portion)
+            yield from self._answers(planner, portion)
 
     def close(self) -> None:
         """Gives the model's memory back."""
@@ -237,11 +234,11 @@ class LocalModel(Contender):
             raise ModelError(f"{self.name}: a {type(model).__name__} cannot be made to write here: {problem}")
         return engine
 
-    def _answers(self, portion: Sequence[Group]) -> list[tuple[Task, Answer]]:
+    def _answers(self, planner: Planner, portion: Sequence[Group]) -> list[tuple[Task, Answer]]:
         if self._engine is None:
             self._engine = self._load()
         start = time.monotonic()
-        written = self._write(self._engine, portion)
+        written = self._write(self._engine, planner, portion)
         seconds = (time.monotonic() - start) / (len(portion) * self.samples)
         return [
             (task, replace(self._answer(group, rollouts, task.sample), seconds=seconds))
@@ -249,16 +246,18 @@ class LocalModel(Contender):
             for task in group.tasks
         ]
 
-    def _write(self, engine: Engine, portion: Sequence[Group]) -> list[Rollouts | str]:
+    def _write(self, engine: Engine, planner: Planner, portion: Sequence[Group]) -> list[Rollouts | str]:
         """All samples of each group, or why there are none."""
         settings = SamplingSettings(self.temperature, portion[0].cap, self.rows)
-        seeds = [derive_seed(self.seed, text_hash(g.prompt.document.text), g.tasks[0].budget) for g in portion]
-        prompts = [group.prompt for group in portion]
+        seeds = [derive_seed(self.seed, text_hash(g.document.text), g.tasks[0].budget) for g in portion]
+        prompts = [planner.prompt(group) for group in portion]
         try:
             return list(engine.sample(prompts, self.samples, settings, seeds, self.tokenizer))
         except SquishError as error:
             # of one document, perhaps: the others must not fail for it
-            return [str(error)] if len(portion) == 1 else [self._write(engine, [group])[0] for group in portion]
+            if len(portion) == 1:
+                return [str(error)]
+            return [self._write(engine, planner, [group])[0] for group in portion]
 
     def _answer(self, group: Group, rollouts: Rollouts | str, sample: int) -> Answer:
         if isinstance(rollouts, str):
@@ -284,7 +283,7 @@ class LocalModel(Contender):
             summary=summary,
             complete=complete,
             reason=reason,
-            prompt_tokens=len(group.prompt.token_ids),
+            prompt_tokens=group.prompt_tokens,
             completion_tokens=int(mask.sum()),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache, partial
 from itertools import groupby
 
 from transformers import PreTrainedTokenizerBase
@@ -14,24 +15,31 @@ from squish_pl.policy import PromptTemplate
 from squish_pl.score import Budget
 from squish_pl.score.budget import BudgetUnit
 from squish_pl.tokens import count_tokens
-from squish_pl.types import Prompt
+from squish_pl.types import Document, Prompt
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Group:
-    """A document under a budget.
+    """A document under a budget; without its prompt, which for all documents together would fill the memory.
 
     Attributes:
-        prompt: What the model reads.
+        tasks: What is asked of it: all samples, or some.
+        budget: The budget as a number of characters or tokens, whatever share it was.
+        prompt_tokens: Tokens of the prompt.
         most: Tokens that a summary may take.
         room: Tokens that the prompt leaves of the model's context.
-        tasks: What is asked of it: all samples, or some.
     """
 
-    prompt: Prompt
+    tasks: Sequence[Task]
+    budget: Budget
+    prompt_tokens: int
     most: int
     room: int
-    tasks: Sequence[Task]
+
+    @property
+    def document(self) -> Document:
+        """What is summarised."""
+        return self.tasks[0].document
 
     @property
     def cap(self) -> int:
@@ -39,11 +47,10 @@ class Group:
         return min(self.most, self.room)
 
 
-@dataclass(frozen=True)
 class Planner:
-    """Makes groups of tasks.
+    """Makes groups of tasks, and their prompts; it counts the tokens of a document once for all its budgets.
 
-    Attributes:
+    Args:
         template: Wording and tags.
         tokenizer: The model's.
         counter: Counts budgets in tokens: the reference's tokenizer.
@@ -51,11 +58,19 @@ class Planner:
         max_new_tokens: Most tokens of a summary; None lets its budget decide.
     """
 
-    template: PromptTemplate
-    tokenizer: PreTrainedTokenizerBase
-    counter: PreTrainedTokenizerBase
-    context: int
-    max_new_tokens: int | None
+    def __init__(
+        self,
+        template: PromptTemplate,
+        tokenizer: PreTrainedTokenizerBase,
+        counter: PreTrainedTokenizerBase,
+        context: int,
+        max_new_tokens: int | None,
+    ) -> None:
+        self.template, self.tokenizer = template, tokenizer
+        self.context, self.max_new_tokens = context, max_new_tokens
+        self._own_tokens = cache(partial(count_tokens, tokenizer))
+        self._budget_tokens = self._own_tokens if counter is tokenizer else cache(partial(count_tokens, counter))
+        self._frame_tokens = cache(partial(_frame_tokens, template, tokenizer))
 
     def groups(self, tasks: Sequence[Task]) -> list[Group]:
         """The tasks by document and budget."""
@@ -64,24 +79,34 @@ class Planner:
             together.setdefault((task.document.text, task.budget), []).append(task)
         return [self._group(members) for members in together.values()]
 
-    def _group(self, tasks: Sequence[Task]) -> Group:
-        document, budget = tasks[0].document, Budget.parse(tasks[0].budget)
-        limit = budget.limit(document.text, self.counter)
-        most = self._most(document.text, budget, limit) if self.max_new_tokens is None else self.max_new_tokens
-        if budget.unit is BudgetUnit.TOKEN_SHARE:  # the template would count with the model's own tokenizer
-            budget = Budget(Fraction(limit), BudgetUnit.TOKENS)
-        prompt = self.template.build(document, budget, self.tokenizer)
-        return Group(prompt, most, self.context - len(prompt.token_ids), tasks)
+    def prompt(self, group: Group) -> Prompt:
+        """What the model reads for a group: `prompt_tokens` tokens."""
+        return self.template.build(group.document, group.budget, self.tokenizer)
 
-    def _most(self, text: str, budget: Budget, limit: int) -> int:
+    def _group(self, tasks: Sequence[Task]) -> Group:
+        text, budget = tasks[0].document.text, Budget.parse(tasks[0].budget)
+        length = self._budget_tokens(text) if budget.unit.counts_tokens else len(text)
+        # as Budget.limit has it, which would count the tokens each time
+        limit = int(budget.value * length) if budget.unit.is_share else int(budget.value)
+        # so too would the template, and with the model's own tokenizer
+        budget = Budget(Fraction(limit), BudgetUnit.TOKENS if budget.unit.counts_tokens else BudgetUnit.CHARACTERS)
+        tokens = self._frame_tokens(budget) + self._own_tokens(text)
+        most = self._most(text, limit, length) if self.max_new_tokens is None else self.max_new_tokens
+        return Group(tasks, budget, tokens, most, self.context - tokens)
+
+    def _most(self, text: str, limit: int, length: int) -> int:
         """Twice what the document's own words take at the budget's length, and a closing tag, as a power of two.
 
         Few summaries come near it, since one that has outgrown its budget ends before. A power of two, for many groups
         to have the same.
         """
-        length = budget.length(text, self.counter)
-        tokens = limit * count_tokens(self.tokenizer, text) // length if length else limit
+        tokens = limit * self._own_tokens(text) // length if length else limit
         return int(max(64, 1 << (2 * tokens + 16).bit_length()))
+
+
+def _frame_tokens(template: PromptTemplate, tokenizer: PreTrainedTokenizerBase, budget: Budget) -> int:
+    """Tokens around the document; its own are encoded apart from them, so that the two add up."""
+    return len(template.build(Document(""), budget, tokenizer).token_ids)
 
 
 def portions(groups: Sequence[Group], size: int) -> Iterator[list[Group]]:
@@ -89,7 +114,7 @@ def portions(groups: Sequence[Group], size: int) -> Iterator[list[Group]]:
 
     All caps of a portion are the same: if one followed from its neighbours, so would what is written under it.
     """
-    ordered = sorted(groups, key=lambda group: (group.cap, len(group.prompt.token_ids)))
+    ordered = sorted(groups, key=lambda group: (group.cap, group.prompt_tokens))
     for _, members in groupby(ordered, key=lambda group: group.cap):
         alike = list(members)
         yield from (alike[first : first + size] for first in range(0, len(alike), size))

@@ -6,10 +6,12 @@ leaderboard -> bars, scatter, curves; a document and its summary -> heat map; al
 from __future__ import annotations
 
 import math
+import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain, count, islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
 from squish_pl.benchmark.leaderboard import Standing
@@ -18,9 +20,10 @@ from squish_pl.benchmark.report.chart_curves import curves
 from squish_pl.benchmark.report.chart_scatter import scatter
 from squish_pl.benchmark.report.findings import Findings, ShownSummary
 from squish_pl.benchmark.report.heat_map import heat_map
-from squish_pl.benchmark.report.lettering import printable, shortened
+from squish_pl.benchmark.report.lettering import drawable, shortened
 from squish_pl.benchmark.report.themed_svg import themed_svg
 from squish_pl.benchmark.report.themes import drawing, looks
+from squish_pl.errors import DataError
 from squish_pl.score.budget import Budget
 
 if TYPE_CHECKING:
@@ -61,11 +64,20 @@ _CAPTIONS = {
 }
 
 
-def charts(findings: Findings) -> Iterator[Chart]:
-    """Draws all charts: leaderboards first, then scatters, then curves.
+_KINDS = tuple(_CAPTIONS)
+# names of files as `write_charts` gives them; those of leaderboards and scatters go on with a budget
+_OWN_FILE = re.compile(r"((leaderboard|scatter|heat-map)-\d[a-z0-9-]*|curves(-[a-z0-9-]+)?)\.(png|svg)")
+
+
+def charts(findings: Findings, kinds: Collection[str] = _KINDS) -> Iterator[Chart]:
+    """Draws charts: leaderboards first, then scatters, then curves.
 
     No figure is kept here beyond its turn. A chart without a single score is left out, and so are curves over fewer
     than two budgets of one unit.
+
+    Args:
+        findings: What there is to show.
+        kinds: Of the charts that are wanted; others are not drawn.
 
     Raises:
         SquishError: matplotlib is not installed.
@@ -81,14 +93,14 @@ def charts(findings: Findings) -> Iterator[Chart]:
             _unused("-".join(filter(None, parts)), taken), title, _CAPTIONS[kind], kind, budget, reference, figure
         )
 
-    for (budget, reference), standings in groups.items():
-        title = f"Leaderboard: budget {printable(budget)}, reference {shortened(reference)}"
+    for (budget, reference), standings in groups.items() if "leaderboard" in kinds else ():
+        title = f"Leaderboard: budget {drawable(budget)}, reference {shortened(reference)}"
         published = [score for score in findings.published if Budget.parse(score.budget) == Budget.parse(budget)]
         yield chart("leaderboard", title, budget, reference, bars(title, standings, look, published))
-    for (budget, reference), standings in groups.items():
-        title = f"Saved and copied: budget {printable(budget)}, reference {shortened(reference)}"
+    for (budget, reference), standings in groups.items() if "scatter" in kinds else ():
+        title = f"Saved and copied: budget {drawable(budget)}, reference {shortened(reference)}"
         yield chart("scatter", title, budget, reference, scatter(title, standings, look))
-    for reference in dict.fromkeys(reference for _, reference in groups):
+    for reference in dict.fromkeys(reference for _, reference in groups) if "curves" in kinds else ():
         of_all = [standing for key, group in groups.items() if key[1] == reference for standing in group]
         ladders = _ladders(standing.budget for standing in of_all)
         for unit, budgets in ladders.items():
@@ -97,22 +109,25 @@ def charts(findings: Findings) -> Iterator[Chart]:
             yield chart("curves", title, None, reference, curves(title, of_all, budgets, look), told)
 
 
-def heat_maps(findings: Findings, documents: int = 3) -> Iterator[Figure]:
+def heat_maps(findings: Findings, documents: int = 3) -> Iterator[tuple[int, Figure]]:
     """Heat maps of the first documents, each under the summary of it that is best by the leaderboard's score.
 
     Args:
         findings: What there is to show.
         documents: How many are looked at; one without a measured summary that counts is passed over.
+
+    Yields:
+        A document's place among all, from 1, and its heat map.
     """
 
     def score(summary: ShownSummary) -> float:
         value = summary.squish if findings.board.rank_by == "squish" else summary.novel
         return -math.inf if value is None else value
 
-    for document in islice(findings.documents(), documents):
+    for number, document in enumerate(islice(findings.documents(), documents), 1):
         measured = [summary for summary in document.summaries if summary.saved is not None and not summary.verdict]
         if measured:
-            yield heat_map(document, max(measured, key=score))
+            yield number, heat_map(document, max(measured, key=score))
 
 
 def write_charts(findings: Findings, folder: Path) -> list[Path]:
@@ -120,21 +135,38 @@ def write_charts(findings: Findings, folder: Path) -> list[Path]:
 
     Args:
         findings: What there is to show.
-        folder: Made where it is missing; files of the same names are replaced.
+        folder: Made where it is missing. Charts of an earlier call are taken away, whatever their budgets were, once
+            the new ones are drawn; other files stay.
 
     Returns:
         The files, in order.
+
+    Raises:
+        DataError: They cannot be written.
+        SquishError: matplotlib is not installed.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     figures = ((chart.name, chart.figure) for chart in charts(findings))
-    maps = ((f"heat-map-{number}", figure) for number, figure in enumerate(heat_maps(findings), 1))
-    written = []
-    for name, figure in chain(figures, maps):
-        for kind in ("png", "svg"):
-            written.append(folder / f"{name}.{kind}")
-            with drawing():
-                figure.savefig(written[-1], metadata={"Date": None} if kind == "svg" else None)
-    return written
+    maps = ((f"heat-map-{number}", figure) for number, figure in heat_maps(findings))
+    names = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".charts.", dir=folder) as fresh:
+            for name, figure in chain(figures, maps):
+                for kind in ("png", "svg"):
+                    names.append(f"{name}.{kind}")
+                    with drawing():
+                        figure.savefig(Path(fresh, names[-1]), metadata={"Date": None} if kind == "svg" else None)
+            for earlier in folder.iterdir():
+                if _OWN_FILE.fullmatch(earlier.name):
+                    earlier.unlink()
+            for name in names:
+                os.replace(Path(fresh, name), folder / name)
+    except OSError as error:
+        raise DataError(
+            f"cannot write charts to {str(folder)!r}: {error.strerror or error}; "
+            "free disk space or choose another folder"
+        ) from None
+    return [folder / name for name in names]
 
 
 def _groups(standings: Sequence[Standing]) -> dict[tuple[str, str], list[Standing]]:

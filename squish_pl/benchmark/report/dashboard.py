@@ -19,8 +19,8 @@ from torch.utils.tensorboard import SummaryWriter
 from squish_pl.benchmark.leaderboard import Leaderboard
 from squish_pl.benchmark.leaderboard_tables import to_markdown
 from squish_pl.benchmark.report.charts import charts, heat_maps
-from squish_pl.benchmark.report.findings import Findings, Usage
-from squish_pl.benchmark.report.lettering import printable
+from squish_pl.benchmark.report.findings import Findings, Usage, most_frequent
+from squish_pl.benchmark.report.lettering import drawable
 from squish_pl.benchmark.report.themes import drawing
 from squish_pl.errors import DataError
 from squish_pl.markdown import escape
@@ -54,7 +54,7 @@ def log_findings(findings: Findings, folder: str | Path) -> Path:
             name = _name(findings, chart.budget, chart.reference) if chart.budget else chart.title
             writer.add_image(f"{_GROUPS[chart.kind]}/{name}", _pixels(chart.figure), dataformats="HWC")
             captions[_GROUPS[chart.kind]] = chart.caption
-        for number, figure in enumerate(heat_maps(findings), 1):
+        for number, figure in heat_maps(findings):
             writer.add_image(f"{_HEAT_MAPS}/document {number}", _pixels(figure), dataformats="HWC")
             captions[_HEAT_MAPS] = "A document under its best summary: blue became easier to predict, red harder."
         writer.add_text(f"{_ABOUT}/facts", _facts(findings))
@@ -85,7 +85,7 @@ def _new_run(folder: Path) -> Path:
 
 def _name(findings: Findings, budget: str, reference: str) -> str:
     """What tells a chart or table from others of its kind."""
-    return printable(f"{budget}, {reference}" if len(findings.references) > 1 else budget)
+    return drawable(f"{budget}, {reference}" if len(findings.references) > 1 else budget)
 
 
 def _pixels(figure: Figure) -> np.ndarray:
@@ -121,11 +121,17 @@ def _usage(usage: Sequence[Usage]) -> str:
             f"{line.completion_tokens:,}",
             "–" if line.cost is None else f"{line.cost:.2f}",
             f"{line.seconds:,.0f}",
-            "; ".join(f"{reason} ({times})" for reason, times in line.reasons),
+            _reasons(line),
         )
         for line in usage
     ]
     return _table(headings, rows)
+
+
+def _reasons(usage: Usage) -> str:
+    shown, more = most_frequent(usage.reasons)
+    told = [f"{reason} ({times})" for reason, times in shown]
+    return "; ".join([*told, f"and {more} more"] if more else told)
 
 
 def _table(headings: Sequence[str], rows: Iterable[Iterable[str]]) -> str:

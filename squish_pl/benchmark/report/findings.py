@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from squish_pl.benchmark.leaderboard import Leaderboard
 from squish_pl.benchmark.published import PublishedScore
+
+_SHADED = 98.0  # percentile of |nats| that gets the full shade: one rare token must not pale all others
+_LEAST_LIMIT = 0.1  # nats: the noise of a summary that saves nothing must not look like savings
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +136,16 @@ class Findings:
     usage: Sequence[Usage]
     published: Sequence[PublishedScore] = ()
     documents: Callable[[], Iterator[ShownDocument]] = field(default=lambda: iter(()))
+
+
+def shade_limit(document: ShownDocument) -> float:
+    """The nats on a span that get the full shade: one figure for all summaries, so that their shades compare."""
+    rows = [summary.saved for summary in document.summaries if summary.saved is not None]
+    sizes = np.abs(np.concatenate([np.asarray(row, dtype=np.float64) for row in [*rows, []]]))
+    sizes = sizes[np.isfinite(sizes)]
+    return max(float(np.percentile(sizes, _SHADED)) if sizes.size else 0.0, _LEAST_LIMIT)
+
+
+def most_frequent(reasons: Sequence[tuple[str, int]], most: int = 20) -> tuple[Sequence[tuple[str, int]], int]:
+    """As many of a usage's reasons as can be read, and how often the others came, all together."""
+    return reasons[:most], sum(times for _, times in reasons[most:])

@@ -7,11 +7,10 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from itertools import groupby
-from statistics import quantiles
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from squish_pl.benchmark.report.findings import ShownDocument, ShownSummary
-from squish_pl.benchmark.report.lettering import MONO, fonts, glyph, has_glyph, printable, shortened
+from squish_pl.benchmark.report.findings import ShownDocument, ShownSummary, shade_limit
+from squish_pl.benchmark.report.lettering import MONO, fonts, glyph, has_glyph, drawable, shortened
 from squish_pl.benchmark.report.themes import HELPS, HURTS, INK, drawing
 
 if TYPE_CHECKING:
@@ -53,9 +52,7 @@ def heat_map(document: ShownDocument, summary: ShownSummary) -> Figure:
 
         width, height = _COLUMNS * _CELL + 2 * _MARGIN, lines * _LINE + _BAR + 2 * _MARGIN
         figure = Figure(figsize=(width, height))
-        figure.set_label(
-            f"{shortened(document.title, 80)}: nats saved by the summary of {printable(summary.contender)}"
-        )
+        figure.set_label(f"{shortened(document.title, 80)}: nats saved by the summary of {drawable(summary.contender)}")
         place = (_MARGIN / width, (_MARGIN + _BAR) / height, 1 - 2 * _MARGIN / width, lines * _LINE / height)
         axes = figure.add_axes(place)
         axes.set(xlim=(0, _COLUMNS), ylim=(lines, 0))
@@ -159,7 +156,7 @@ def _shade(
             shades.append(value)
             if is_copied:
                 rules.append([(left, down - 0.03), (right, down - 0.03)])
-    limit = _limit(shades)
+    limit = shade_limit(document)
     steps = [2 * step / (_SHADES - 1) - 1 for step in range(_SHADES)]  # -1 to 1
     shading = PolyCollection(
         boxes,
@@ -181,25 +178,17 @@ def _shade(
     )
 
 
-def _limit(values: Sequence[float]) -> float:
-    """Where shades end, on both sides: all but the strongest fiftieth of the spans keep their differences."""
-    sizes = [abs(value) for value in values]
-    if len(sizes) < 2:
-        return max([*sizes, 0.1])
-    return max(quantiles(sizes, n=50, method="inclusive")[-1], 0.1)
-
-
 def _shade_of(step: float) -> tuple[str, float]:
     return (HELPS if step > 0 else HURTS, abs(step) * _DARKEST)
 
 
 def _scores(summary: ShownSummary) -> str:
     """Who wrote it under what budget, and what it is worth."""
-    parts = [shortened(summary.contender), f"budget {printable(summary.budget)}"]
+    parts = [shortened(summary.contender), f"budget {drawable(summary.budget)}"]
     scores = (("SQUISH", summary.squish), ("SQUISH-novel", summary.novel))
     parts += [f"{name} {value:.4f}" for name, value in scores if value is not None]
     if summary.copied is not None:
         parts.append(f"{summary.copied:.0%} copied")
     if summary.verdict:
-        parts.append(printable(summary.verdict))
+        parts.append(drawable(summary.verdict))
     return "  ·  ".join(parts)

@@ -26,14 +26,14 @@ _NO_GLYPH = "□"
 
 def shortened(name: str, longest: int = _LONGEST_NAME) -> str:
     """A name on one line that can be drawn, with its middle left out where it is long: ends often tell names apart."""
-    name = printable(name) or _NO_GLYPH
+    name = drawable(name) or _NO_GLYPH
     if len(name) <= longest:
         return name
     head = (longest - 1) // 2
     return f"{name[:head].rstrip()}…{name[-(longest - 1 - head) :].lstrip()}"
 
 
-def printable(text: str) -> str:
+def drawable(text: str) -> str:
     """Text on one line of which every character has a glyph."""
     return "".join(map(glyph, " ".join(text.split())))
 

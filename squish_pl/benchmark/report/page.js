@@ -103,7 +103,10 @@ function start() {
     };
     const options = names.map((value) => {
       const { squish, verdict } = pick(value);
-      const name = element("bdi", { textContent: value });
+      const name = element("span", {}, [element("bdi", { textContent: value })]);
+      if (index.baselines.includes(value)) {
+        name.append(" ", element("span", { className: "mark", textContent: "baseline" }));
+      }
       const score = element("span", { className: "value", textContent: figure(squish, 4) });
       const small = element("small", { textContent: verdict, dir: "auto" });
       return { value, parts: verdict ? [name, score, small] : [name, score] };

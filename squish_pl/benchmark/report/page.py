@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from squish_pl.benchmark.records import text_hash
 from squish_pl.benchmark.report import page_text, page_views
-from squish_pl.benchmark.report.findings import Findings, ShownDocument
+from squish_pl.benchmark.report.findings import Findings, ShownDocument, most_frequent
 from squish_pl.benchmark.report.page_documents import packed
 from squish_pl.benchmark.report.page_text import printable
 from squish_pl.whole_files import written_whole
@@ -31,7 +31,7 @@ def write_page(findings: Findings, path: Path) -> None:
         DataError: The file cannot be written; an earlier one is untouched.
     """
     script = _own_file("page_drawing.js") + _own_file("page.js")
-    index = _Index(findings.references)
+    index = _Index(findings.references, {s.contender for s in findings.board.standings if s.is_baseline})
     page = _environment().get_template("page.html.j2")
     pieces = page.generate(
         findings=findings,
@@ -54,6 +54,7 @@ class _Index:
     """What the script needs to know of all documents; grows while they are written."""
 
     references: Sequence[str]
+    baselines: Collection[str]
     blocks: int = 0
     titles: dict[str, str] = field(default_factory=dict)  # by the text's hash
     numbers: dict[str, dict[str, int]] = field(default_factory=dict)  # of blocks, by hash and reference
@@ -73,7 +74,11 @@ class _Index:
     def data(self) -> dict[str, object]:
         """For the script; `blocks` of a document: by reference, its block's number."""
         documents = [{"title": title, "blocks": self.numbers[name]} for name, title in self.titles.items()]
-        return {"references": [printable(name) for name in self.references], "documents": documents}
+        return {
+            "references": [printable(name) for name in self.references],
+            "baselines": sorted(map(printable, self.baselines)),
+            "documents": documents,
+        }
 
 
 def _blocks(documents: Iterator[ShownDocument], index: _Index) -> Iterator[tuple[int, str]]:
@@ -95,7 +100,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for format_ in (page_text.number, page_text.share, page_text.dollars, page_text.duration):
+    for format_ in (page_text.number, page_text.share, page_text.dollars, page_text.duration, most_frequent):
         environment.filters[format_.__name__] = format_
     return environment
 

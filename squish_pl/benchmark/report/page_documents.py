@@ -9,14 +9,10 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from squish_pl.benchmark.report.findings import ShownDocument, ShownSummary
+from squish_pl.benchmark.report.findings import ShownDocument, ShownSummary, shade_limit
 from squish_pl.benchmark.report.page_text import printable
 
 _UNITS_A_NAT = 100  # savings of spans are whole hundredths of a nat
-_SHADED = 98.0  # percentile of |nats| that gets the full shade: one rare token must not pale all others
-_LEAST_LIMIT = 0.01  # nats
 
 
 def packed(document: ShownDocument) -> str:
@@ -32,7 +28,7 @@ def packed(document: ShownDocument) -> str:
         "information": _finite(document.information),
         "ends": [end for _, end in document.spans],
         "sentences": [list(sentence) for sentence in document.sentences],
-        "limit": _limit([s.saved for s in document.summaries if s.saved is not None]),
+        "limit": shade_limit(document),
         "summaries": [_summary(s, savings) for s, savings in zip(document.summaries, sentence_savings, strict=True)],
     }
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -64,13 +60,6 @@ def _summary(summary: ShownSummary, sentence_savings: Sequence[float]) -> dict[s
         "copies": "".join("01"[bool(copied)] for copied in summary.copied_spans or ()),
         "by_sentence": [_finite(nats) for nats in sentence_savings],
     }
-
-
-def _limit(rows: Sequence[Sequence[float]]) -> float:
-    """The nats that get the full shade."""
-    sizes = np.abs(np.concatenate([np.asarray(row, dtype=np.float64) for row in [*rows, []]]))
-    sizes = sizes[np.isfinite(sizes)]
-    return max(float(np.percentile(sizes, _SHADED)) if sizes.size else 0.0, _LEAST_LIMIT)
 
 
 def _finite(value: float | None) -> float | None:

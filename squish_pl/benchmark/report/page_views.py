@@ -107,10 +107,9 @@ def views(findings: Findings) -> list[View]:
 
 def figures(findings: Findings) -> Iterator[Figure]:
     """All charts but the leaderboard's, which the tables show already."""
-    for chart in charts(findings):
-        if chart.kind != "leaderboard":
-            svg = Markup(themed_svg(chart.figure))
-            yield Figure(chart.kind, chart.title, chart.caption, chart.budget, chart.reference, svg)
+    for chart in charts(findings, kinds=("scatter", "curves")):
+        svg = Markup(themed_svg(chart.figure))
+        yield Figure(chart.kind, chart.title, chart.caption, chart.budget, chart.reference, svg)
 
 
 def published(scores: Sequence[PublishedScore]) -> list[Published]:
