@@ -98,9 +98,11 @@ class Budget:
             document: The document's text.
             tokenizer: The reference's tokenizer; needed only for a share of the tokens.
         """
-        if not self.unit.is_share:
-            return int(self.value)
-        return int(self.value * self.length(document, tokenizer))
+        return self.limit_of(self.length(document, tokenizer) if self.unit.is_share else 0)
+
+    def limit_of(self, length: int) -> int:
+        """The longest summary allowed for a document whose length in the budget's unit is known."""
+        return int(self.value * length) if self.unit.is_share else int(self.value)
 
     def length(self, text: str, tokenizer: PreTrainedTokenizerBase | None = None) -> int:
         """A text's length in the budget's unit: characters (code points), or tokens without special ones."""

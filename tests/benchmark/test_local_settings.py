@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from jsonargparse import ArgumentParser
 from local_models import DOCUMENTS, PROMPT, local, save_models
 
 from squish_pl.benchmark.contenders.base import Contender
 from squish_pl.benchmark.contenders.local import LocalModel
-from squish_pl.benchmark.file_hash import content_hash
 from squish_pl.benchmark.records import Task
 from squish_pl.errors import ConfigError, ModelError
 from squish_pl.policy import PromptTemplate
@@ -31,7 +31,8 @@ def test_identity_is_all_that_decides_and_nothing_else(folders: dict[str, Path],
     sampled: dict[str, Any] = {"temperature": 0.7, "samples": 2}
     same = [
         local(folders["qwen3"]),
-        local(tmp_path / "copy", name="another", rows=8, seed=3, device="auto"),
+        local(tmp_path / "copy", name="another", rows=8, seed=3),
+        local(folders["qwen3"], dtype="float32"),
     ]
     different = [
         *same[:1],
@@ -39,6 +40,7 @@ def test_identity_is_all_that_decides_and_nothing_else(folders: dict[str, Path],
         local(folders["qwen3"], adapter=str(folders["adapter1"])),
         local(folders["qwen3"], adapter=str(folders["adapter2"])),
         local(folders["qwen3"], dtype="float64"),
+        local(folders["qwen3"], attention="eager"),
         local(folders["qwen3"], prompt=replace(PROMPT, system="Be brief.")),
         local(folders["qwen3"], max_new_tokens=20),
         local(folders["qwen3"], temperature=0.7),
@@ -59,19 +61,12 @@ def test_identity_is_all_that_decides_and_nothing_else(folders: dict[str, Path],
         before = after
 
 
-def test_pieces_of_a_large_file_tell(tmp_path: Path) -> None:
-    size = 40 << 20
-    path, seen = tmp_path / "weights", set()
-    for place in (None, 0, size // 2, size - (size // 256)):  # where pieces begin
-        with path.open("wb") as file:
-            file.truncate(size)
-            if place is not None:
-                file.seek(place)
-                file.write(b"x")
-        seen.add(content_hash([path]))
-    assert len(seen) == 4
-    with pytest.raises(ModelError, match=r"cannot read .*nowhere"):
-        content_hash([tmp_path / "nowhere"])
+def test_on_a_gpu_auto_is_another_dtype(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    on_cpu = local(folders["qwen3"]).identity
+    monkeypatch.setattr(sys.modules[LocalModel.__module__], "pick_device", lambda device: torch.device("cuda"))
+    auto, half, full = (local(folders["qwen3"], dtype=dtype).identity for dtype in ("auto", "bfloat16", "float32"))
+    assert (auto, full) == (half, on_cpu)
+    assert auto != on_cpu
 
 
 def test_names() -> None:

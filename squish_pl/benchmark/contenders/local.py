@@ -97,7 +97,7 @@ class LocalModel(Contender):
 
     @property
     def identity(self) -> str:
-        """Model, adapter, wording and sampling, as JSON; not the device, nor what runs at a time."""
+        """Model, adapter, wording and sampling, as JSON; not what runs at a time, and of the device the dtype alone."""
         facts = self._model_facts | {
             "dtype": str(pick_dtype(self.dtype, pick_device(self.device))),
             "attention": self.attention,

@@ -86,9 +86,8 @@ class Planner:
     def _group(self, tasks: Sequence[Task]) -> Group:
         text, budget = tasks[0].document.text, Budget.parse(tasks[0].budget)
         length = self._budget_tokens(text) if budget.unit.counts_tokens else len(text)
-        # as Budget.limit has it, which would count the tokens each time
-        limit = int(budget.value * length) if budget.unit.is_share else int(budget.value)
-        # so too would the template, and with the model's own tokenizer
+        limit = budget.limit_of(length)
+        # the template would count the tokens each time, and with the model's own tokenizer
         budget = Budget(Fraction(limit), BudgetUnit.TOKENS if budget.unit.counts_tokens else BudgetUnit.CHARACTERS)
         tokens = self._frame_tokens(budget) + self._own_tokens(text)
         most = self._most(text, limit, length) if self.max_new_tokens is None else self.max_new_tokens
