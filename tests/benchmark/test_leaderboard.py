@@ -96,6 +96,21 @@ def test_what_counts_zero_and_what_is_left_out() -> None:
     assert standing.length_used == pytest.approx((0.6 + 1.4 + 1.0) / 3)  # of written ones alone
 
 
+def test_a_budget_that_allows_nothing_has_no_length() -> None:
+    nothing = record(0.0, within=False, length=math.inf)
+    rows = [
+        row("a", 0, WRITTEN, 0, r=record(0.2, length=0.4)),
+        row("a", 0, WRITTEN, 1, r=record(0.2, length=0.8)),
+        row("a", 1, WRITTEN, 0, r=nothing),
+        row("a", 2, WRITTEN, 0, r=record(0.2, length=0.9)),
+        row("a", 2, WRITTEN, 1, r=nothing),
+    ]
+    standing = only(leaderboard(rows, ["r"]))
+    assert standing.length_used == pytest.approx((0.6 + 0.9) / 2, abs=1e-15)
+    assert standing.squish.mean == pytest.approx((0.2 + 0 + 0.1) / 3, abs=1e-15)  # it counts 0 all the same
+    assert math.isnan(only(leaderboard(rows[2:3], ["r"])).length_used)
+
+
 def test_interval_is_the_bootstrap_over_documents_in_any_order_of_rows() -> None:
     rows = [scored("a", i, 0.01 * i * i, s) for i in range(8) for s in range(2)]
     standing = only(leaderboard(rows, ["r"]))
@@ -210,6 +225,7 @@ def test_the_originals_rules() -> None:
     assert (standing.documents, standing.coverage, standing.failed) == (8, 0.8, 1)
     assert standing.unparsable == pytest.approx(1 / 9)
     assert board.notes[0].startswith("By the original's rules: summaries that score 0 are dropped")
+    assert board.notes[0].endswith("Summaries up to a tenth too long were cut to their budget before they were scored.")
     assert board.notes[1:] == ["Left out at 10% (r): b, 70%"]
     plain = leaderboard(rows, ["r"])
     assert plain.notes == []
@@ -236,6 +252,14 @@ def test_markdown() -> None:
         "| 3 | failing | – | – |  | – | – | 0%, 1 failed | – | – |\n"
     )
     assert to_markdown(_example(original_rules=True)).endswith("Left out at 10% (r): failing, 0%\n")
+
+
+def test_nothing_of_a_name_is_markdown_in_a_note() -> None:
+    rows = [row("[x](http://e.org) *b* `c` <i>\n# d", 0, FAILED)]
+    text = to_markdown(leaderboard(rows, ["r"], original_rules=True))
+    assert text.splitlines()[-1] == (
+        "Left out at 10% (r): &#91;x&#93;(http://e.org) &#42;b&#42; &#96;c&#96; &lt;i&gt; # d, 0%"
+    )
 
 
 def test_rich(capsys: pytest.CaptureFixture[str]) -> None:
@@ -272,7 +296,8 @@ def cells(text: str) -> list[list[str]]:
 
 
 def test_usage_says_what_was_told_and_why_answers_are_missing(capsys: pytest.CaptureFixture[str]) -> None:
-    reasons = [("HTTP 500: [b]it broke[/b]", 4), ("refused", 2), ("an empty answer", 1), ("no connection", 1)]
+    reasons = [("HTTP 500: [b]it broke[/b]", 4), ("refused", 2), ("an empty answer", 1)]
+    reasons += [("no connection", 1), ("reset", 1)]
     print_usage(
         [
             Usage("a|[b]b[/b]", 1200, 5, 1234567, 89000, 0.12345, 61.26, reasons),
@@ -289,11 +314,12 @@ def test_usage_says_what_was_told_and_why_answers_are_missing(capsys: pytest.Cap
         ["a|[b]b[/b]", "1,200", "1,234,567", "89,000", "0.1235", "61.3"],
         ["free", "12", "0", "0", "0.0000", "0.5"],
         ["tokens", "3", "10", "4", "–", "1.0"],
-        ["a|[b]b[/b]: 5 of 1205 tasks failed and are left out; the same command asks for them again"],
+        ["a|[b]b[/b]: 5 of 1205 tasks failed and are left out of the means"],
         ["a|[b]b[/b]: 4 x HTTP 500: [b]it broke[/b]"],
         ["a|[b]b[/b]: 2 x refused"],
-        ["a|[b]b[/b]: 1 x an empty answer"],  # the three most frequent are enough
-        ["down: 12 of 12 tasks failed and are left out; the same command asks for them again"],
+        ["a|[b]b[/b]: 1 x an empty answer"],
+        ["a|[b]b[/b]: and 2 more"],
+        ["down: 12 of 12 tasks failed and are left out of the means"],
         ["down: 12 x no connection"],
     ]
 
@@ -313,7 +339,8 @@ def test_published_values_of_the_budgets_are_printed_and_marked(capsys: pytest.C
     ]
     print_published(scores, ["10%", "5%"])
     text = capsys.readouterr().out
-    assert "measured elsewhere, under another template" in " ".join(text.split())
+    first = text.splitlines()[0]  # and not wrapped to the table's columns
+    assert first == "the original SQUISH project's published charts: measured elsewhere, under another template"
     assert [line for line in cells(text) if len(line) == 3] == [
         ["model", "SQUISH@5%", "SQUISH@10%"],
         ["one (instruct)", "0.024", "0.042"],

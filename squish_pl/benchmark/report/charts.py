@@ -77,7 +77,7 @@ def charts(findings: Findings, kinds: Collection[str] = _KINDS) -> Iterator[Char
 
     Args:
         findings: What there is to show.
-        kinds: Of the charts that are wanted; others are not drawn.
+        kinds: Those wanted; others are not drawn.
 
     Raises:
         SquishError: matplotlib is not installed.
@@ -93,20 +93,23 @@ def charts(findings: Findings, kinds: Collection[str] = _KINDS) -> Iterator[Char
             _unused("-".join(filter(None, parts)), taken), title, _CAPTIONS[kind], kind, budget, reference, figure
         )
 
-    for (budget, reference), standings in groups.items() if "leaderboard" in kinds else ():
-        title = f"Leaderboard: budget {drawable(budget)}, reference {shortened(reference)}"
-        published = [score for score in findings.published if Budget.parse(score.budget) == Budget.parse(budget)]
-        yield chart("leaderboard", title, budget, reference, bars(title, standings, look, published))
-    for (budget, reference), standings in groups.items() if "scatter" in kinds else ():
-        title = f"Saved and copied: budget {drawable(budget)}, reference {shortened(reference)}"
-        yield chart("scatter", title, budget, reference, scatter(title, standings, look))
-    for reference in dict.fromkeys(reference for _, reference in groups) if "curves" in kinds else ():
-        of_all = [standing for key, group in groups.items() if key[1] == reference for standing in group]
-        ladders = _ladders(standing.budget for standing in of_all)
-        for unit, budgets in ladders.items():
-            told = unit if len(ladders) > 1 else ""
-            title = f"Scores by budget{told and f' in {told}'}: reference {shortened(reference)}"
-            yield chart("curves", title, None, reference, curves(title, of_all, budgets, look), told)
+    if "leaderboard" in kinds:
+        for (budget, reference), standings in groups.items():
+            title = f"Leaderboard: budget {drawable(budget)}, reference {shortened(reference)}"
+            published = [score for score in findings.published if Budget.parse(score.budget) == Budget.parse(budget)]
+            yield chart("leaderboard", title, budget, reference, bars(title, standings, look, published))
+    if "scatter" in kinds:
+        for (budget, reference), standings in groups.items():
+            title = f"Saved and copied: budget {drawable(budget)}, reference {shortened(reference)}"
+            yield chart("scatter", title, budget, reference, scatter(title, standings, look))
+    if "curves" in kinds:
+        for reference in dict.fromkeys(reference for _, reference in groups):
+            of_all = [standing for key, group in groups.items() if key[1] == reference for standing in group]
+            ladders = _ladders(standing.budget for standing in of_all)
+            for unit, budgets in ladders.items():
+                told = unit if len(ladders) > 1 else ""
+                title = f"Scores by budget{told and f' in {told}'}: reference {shortened(reference)}"
+                yield chart("curves", title, None, reference, curves(title, of_all, budgets, look), told)
 
 
 def heat_maps(findings: Findings, documents: int = 3) -> Iterator[tuple[int, Figure]]:

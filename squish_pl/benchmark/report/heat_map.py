@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from squish_pl.benchmark.report.findings import ShownDocument, ShownSummary, shade_limit
-from squish_pl.benchmark.report.lettering import MONO, fonts, glyph, has_glyph, drawable, shortened
+from squish_pl.benchmark.report.lettering import MONO, drawable, fonts, glyph, has_glyph, shortened
 from squish_pl.benchmark.report.themes import HELPS, HURTS, INK, drawing
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ def standing(
 ) -> Standing:
     """A line of the leaderboard whose figures follow from its rank."""
     figures: dict[str, object] = {
-        "is_baseline": contender == "opening",
+        "is_baseline": contender.startswith("opening"),
         "squish": Estimate(0.1 / rank, 0.09 / rank, 0.11 / rank),
         "novel": Estimate(0.02 - 0.01 * rank, 0.015 - 0.01 * rank, 0.025 - 0.01 * rank),
         "ahead": Estimate(0.0123, 0.001, 0.02),

@@ -18,13 +18,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
-from PIL import Image
 
 from squish_pl.benchmark.leaderboard import AVERAGE, Estimate
 from squish_pl.benchmark.published import MARK, PublishedScore
+from squish_pl.benchmark.report import charts as drawing_of_charts
 from squish_pl.benchmark.report.charts import Chart, charts, write_charts
 from squish_pl.benchmark.report.findings import Findings
-from squish_pl.benchmark.report.lettering import fonts, printable, shortened
+from squish_pl.benchmark.report.lettering import drawable, fonts, shortened
 from squish_pl.benchmark.report.themes import COLOURS, SURFACE, drawing, looks
 from squish_pl.errors import SquishError
 
@@ -257,10 +257,10 @@ def test_any_name_is_drawn_as_it_is_and_without_a_warning(tmp_path: Path) -> Non
     assert {text.get_parse_math() for text in axes.figure.findobj(Text) if "$" in text.get_text()} == {False}
 
 
-def test_printable_text() -> None:
-    assert printable(" a\n\tb\x00\u202e\u200bc ") == "a bc"
-    assert printable("\ud800\U0010ffff") == "□□"
-    assert printable("Ünïcödé – ≈ “x”") == "Ünïcödé – ≈ “x”"
+def test_drawable_text() -> None:
+    assert drawable(" a\n\tb\x00\u202e\u200bc ") == "a bc"
+    assert drawable("\ud800\U0010ffff") == "□□"
+    assert drawable("Ünïcödé – ≈ “x”") == "Ünïcödé – ≈ “x”"
     assert shortened("0123456789", 7) == "012…789"
     assert shortened("\x00") == "□"
 
@@ -284,30 +284,14 @@ def test_all_charts_in_order() -> None:
     ]
 
 
-def test_files_of_all_charts_and_heat_maps(tmp_path: Path) -> None:
-    of = findings(board(budgets=("1%", "2%")))
-    files = write_charts(of, tmp_path / "new" / "charts")
-    stems = [
-        "leaderboard-1pct",
-        "leaderboard-2pct",
-        "scatter-1pct",
-        "scatter-2pct",
-        "curves",
-        "heat-map-1",
-        "heat-map-2",
-    ]
-    assert [file.name for file in files] == [f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")]
-    assert sorted(files) == sorted((tmp_path / "new" / "charts").iterdir())
-    with Image.open(files[0]) as picture:
-        assert picture.info["dpi"][0] >= 160
-        assert picture.width == pytest.approx(9 * 180, abs=1)
-        assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 50  # it is not blank
-
-
-def test_the_same_findings_give_the_same_files(tmp_path: Path) -> None:
-    of = small(standing("a", 1, 0.1, budget="5%"), standing("a", 1, 0.2, budget="10%"))
-    first, second = (write_charts(of, tmp_path / name) for name in ("one", "two"))
-    assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
+def test_only_charts_that_are_wanted_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = findings(board(budgets=("5%", "10%")))
+    whole = [chart.name for chart in charts(of)]
+    monkeypatch.setattr(drawing_of_charts, "bars", None)  # whose call would fail
+    assert [chart.name for chart in charts(of, kinds=("curves", "scatter"))] == whole[2:]
+    monkeypatch.setattr(drawing_of_charts, "scatter", None)
+    monkeypatch.setattr(drawing_of_charts, "curves", None)
+    assert list(charts(of, kinds=())) == []
 
 
 def test_the_users_settings_neither_matter_nor_change() -> None:

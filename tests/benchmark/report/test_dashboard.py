@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from chart_examples import findings, small, standing
+from chart_examples import document, small, standing
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -38,7 +38,8 @@ def two_budgets(name: str = "a") -> Findings:
 
 
 def test_images_are_grouped_and_large_enough_to_read(tmp_path: Path) -> None:
-    of = replace(two_budgets(), documents=findings().documents)
+    unmeasured = replace(document(), summaries=[])
+    of = replace(two_budgets(), documents=lambda: iter([document(), unmeasured, document()]))
     events = read(log_findings(of, tmp_path))
     assert events.Tags()["images"] == [
         "1 leaderboard/5%",
@@ -47,7 +48,7 @@ def test_images_are_grouped_and_large_enough_to_read(tmp_path: Path) -> None:
         "2 novelty/10%",
         "3 budgets/Scores by budget: reference SmolLM2-135M",
         "4 heat map/document 1",
-        "4 heat map/document 2",
+        "4 heat map/document 3",
     ]
     assert events.Tags()["scalars"] == []
     for tag in events.Tags()["images"]:
@@ -71,6 +72,13 @@ def test_tables_hold_the_figures(tmp_path: Path) -> None:
     assert "| documents | 140 |" in found["0 about/facts"]
     assert "| a | 20 | 3 | 12,345 | 678 | 0.50 | 90 | busy (2) |" in found["0 about/usage"]
     assert "| b | 1 | 0 | 1 | 1 | – | 1 |  |" in found["0 about/usage"]
+
+
+def test_many_reasons_are_cut_short(tmp_path: Path) -> None:
+    usage = [Usage("a", 0, 99, 0, 0, None, 0.0, [(f"why {number}", 22 - number) for number in range(22)])]
+    table = texts(read(log_findings(replace(two_budgets(), usage=usage), tmp_path)))["0 about/usage"]
+    assert "| why 0 (22); why 1 (21); " in table
+    assert table.endswith("; why 19 (3); and 3 more |")
 
 
 def test_nothing_of_a_text_becomes_markup(tmp_path: Path) -> None:

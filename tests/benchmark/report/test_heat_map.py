@@ -13,10 +13,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from report_examples import unpacked
 
 from squish_pl.benchmark.report.charts import heat_maps, themed_svg
 from squish_pl.benchmark.report.findings import ShownDocument, ShownSummary
 from squish_pl.benchmark.report.heat_map import heat_map
+from squish_pl.benchmark.report.page_documents import packed
 from squish_pl.benchmark.report.themes import HELPS, HURTS, drawing
 
 
@@ -57,6 +59,15 @@ def test_shades_have_the_sign_and_the_size_of_the_savings() -> None:
     low, high = shades(axes).get_clim()
     assert low == -high
     assert boxes(axes) == [(0, 2), (2, 5), (5, 8), (8, 11)]
+
+
+def test_shades_are_those_of_the_page_for_every_summary() -> None:
+    pale, strong = (ShownSummary("model", "10%", 0, "s", saved=[nats, -nats]) for nats in (0.5, 2.0))
+    shown = ShownDocument("doc", "aa bb", "r", 9.0, [(0, 2), (2, 5)], [(0, 5)], [pale, strong])
+    for summary in (pale, strong):
+        # of the sizes 0.5, 0.5, 2, 2
+        assert shades(heat_map(shown, summary).axes[0]).get_clim() == (-2.0, 2.0)
+    assert unpacked(packed(shown))["limit"] == 2.0
 
 
 def test_copied_spans_are_underlined() -> None:
@@ -120,6 +131,7 @@ def test_the_best_summary_by_the_leaderboards_score_is_chosen() -> None:
     shown = ShownDocument("doc", "x", "r", 9.0, [(0, 1)], [(0, 1)], summaries)
     unmeasured = replace(shown, summaries=[ShownSummary("d", "10%", 0, None, "failed")])
     of = replace(findings(), documents=lambda: iter([unmeasured, shown, shown]))
-    assert [figure.axes[0].texts[2].get_text() for figure in heat_maps(of, 2)] == ["a"]
+    assert [(number, figure.axes[0].texts[2].get_text()) for number, figure in heat_maps(of, 2)] == [(2, "a")]
     by_novel = replace(of, board=replace(of.board, rank_by="novel"))
-    assert [figure.axes[0].texts[2].get_text() for figure in heat_maps(by_novel)] == ["b", "b"]
+    found = [(number, figure.axes[0].texts[2].get_text()) for number, figure in heat_maps(by_novel)]
+    assert found == [(2, "b"), (3, "b")]  # the document's place, as the page numbers it

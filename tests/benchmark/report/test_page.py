@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from squish_pl.benchmark.report import page_text, page_views
 from squish_pl.benchmark.report.charts import Chart
-from squish_pl.benchmark.report.findings import Findings
+from squish_pl.benchmark.report.findings import Findings, Usage
 from squish_pl.benchmark.report.page import write_page
 from squish_pl.errors import DataError
 
@@ -75,7 +75,7 @@ def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
         "scatter", "Saved and copied", "Further right is better.", "scatter", "5%", "first reference", Figure()
     )
     bars = chart._replace(title="Bars", kind="leaderboard")
-    monkeypatch.setattr(page_views, "charts", lambda findings: iter([bars, chart]))
+    monkeypatch.setattr(page_views, "charts", lambda findings, kinds: (c for c in (bars, chart) if c.kind in kinds))
     monkeypatch.setattr(page_views, "themed_svg", lambda figure: '<svg class="drawn"></svg>')
 
 
@@ -123,7 +123,15 @@ def test_what_is_not_there_is_a_dash(tmp_path: Path) -> None:
     assert "1 small model – – – – – – – –" in reader.shown
     assert "nan" not in re.sub(r"<(script|style)>.*?</\1>", "", text, flags=re.DOTALL).lower()
     assert "Nobody is ranked at 10% under first reference" in reader.shown
-    assert json.loads(reader.scripts["index"]) == {"documents": [], "references": ["first reference"]}
+    assert json.loads(reader.scripts["index"]) == {"baselines": [], "documents": [], "references": ["first reference"]}
+
+
+def test_many_reasons_are_cut_short(tmp_path: Path) -> None:
+    reasons = [(f"why {number}", 22 - number) for number in range(22)]
+    usage = [Usage("small model", 0, 99, 0, 0, None, 0.0, reasons)]
+    _, reader = written(replace(examples.findings(), usage=usage), tmp_path)
+    assert "22 × why 0 21 × why 1 " in reader.shown
+    assert "3 × why 19 and 3 more Published" in reader.shown
 
 
 @pytest.mark.parametrize("strange", examples.HOSTILE)
@@ -146,6 +154,7 @@ def test_every_text_is_escaped(strange: str, tmp_path: Path) -> None:
         "title": f"Document 1 {clean}".strip(),
         "blocks": {f"first reference{clean}": 0, f"second reference{clean}": 3},
     }
+    assert index["baselines"] == [f"opening{clean}"]
     assert "<" not in reader.scripts["index"]
 
 

@@ -45,7 +45,7 @@ def open_page(browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         if findings is not None:
             with monkeypatch.context() as patch:
                 if not charts:
-                    patch.setattr(page_views, "charts", lambda _: iter(()))
+                    patch.setattr(page_views, "charts", lambda findings, kinds: iter(()))
                 write_page(findings, path)
         contexts.append(browser.new_context(viewport={"width": 1280, "height": 900}, **settings))
         contexts[-1].set_default_timeout(10_000)
@@ -71,6 +71,9 @@ def test_choosing(open_page: Open) -> None:
     document = examples.document(0)
     assert page.locator("#status").text_content() == "Document 1 of 3; 1,234.5 nats by itself"
     check(page, document, the_one(document, "small model", "5%"))
+    marks = page.locator("#contenders label").filter(has=page.locator(".mark"))
+    assert marks.locator("bdi").all_text_contents() == ["opening"]  # the one baseline
+    assert marks.locator(".mark").all_inner_texts() == ["baseline"]
 
     choose(page, "contender", "large model")
     check(page, document, the_one(document, "large model", "5%"))

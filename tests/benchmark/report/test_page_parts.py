@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import report_examples as examples
@@ -59,15 +58,6 @@ def test_a_document_is_packed_whole() -> None:
     }
     assert (third["spans"], third["saved"]) == ([13, -100, 250, None], None)
     assert third["by_sentence"] == [pytest.approx(1.622, abs=1e-12), None]
-
-
-def test_the_scale_of_shades_passes_over_the_rarest() -> None:
-    saved = [float(number) for number in range(101)]
-    spans = [(number, number + 1) for number in range(101)]
-    one = ShownSummary("a", "5%", 0, "s", "", 0.1, 0.1, 0.5, 0.1, saved, [False] * 101)
-    document = ShownDocument("t", "x" * 101, "r", 1.0, spans, [(0, 101)], [one])
-    assert unpacked(packed(document))["limit"] == 98.0
-    assert unpacked(packed(replace(document, summaries=[])))["limit"] == 0.01
 
 
 def test_an_empty_document_is_packed() -> None:
