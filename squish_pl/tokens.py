@@ -51,9 +51,6 @@ def _tokenizer_hash(tokenizer: PreTrainedTokenizerBase, size: int) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
-vocabulary_hash = tokenizer_hash
-
-
 def start_token_id(tokenizer: PreTrainedTokenizerBase, start_token: str | None = None) -> int:
     """The token that a document is conditioned on when nothing else stands before it.
 

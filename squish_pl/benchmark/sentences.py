@@ -1,4 +1,4 @@
-"""Where the sentences of a text are, without a trained model."""
+"""Where the sentences of a text are, and its words, without a trained model."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ _ABBREVIATIONS = (
     "mr mrs ms dr prof rev hon st jr sr gen col lt sgt capt gov sen rep vs etc e.g i.e cf al a.m p.m u.s u.k u.n d.c "
     "inc ltd co corp dept est approx jan feb mar apr jun jul aug sep sept oct nov dec"
 )
+_NO_SPACES = "\u3040-\u30ff\u3400-\u9fff"  # Chinese and Japanese characters
+_WORDS = re.compile(rf"[{_NO_SPACES}]|[^\W\d_{_NO_SPACES}]+(?:['’-][^\W\d_{_NO_SPACES}]+)*")
 _FULL_WIDTH = re.compile(r"[^。！？]+[。！？]*|[。！？]+")  # Punkt knows no Chinese or Japanese
 
 
@@ -35,6 +37,11 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
 def split_sentences(text: str) -> list[str]:
     """The sentences of a text; see `sentence_spans`."""
     return [text[start:end] for start, end in sentence_spans(text)]
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, numbers left out; single characters where a script has no spaces between words."""
+    return _WORDS.findall(text)
 
 
 @cache

@@ -94,6 +94,11 @@ class HostileServer:
             while True:
                 await asyncio.sleep(0.1)
                 writer.write(b" ")
+        elif name == "drip head":
+            writer.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+            while True:
+                await asyncio.sleep(0.1)
+                writer.write(b"x")
         elif name == "cut":
             writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"choices": [')
             await writer.drain()

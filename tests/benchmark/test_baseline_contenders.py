@@ -4,39 +4,43 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import pytest
 from tiny import make_byte_tokenizer
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 
+from squish_pl import __version__
+from squish_pl.benchmark.contenders import baselines
 from squish_pl.benchmark.contenders.baselines import (
     Baseline,
     BestSentences,
     Highlights,
     Opening,
     RandomSentences,
+    Sentences,
 )
 from squish_pl.benchmark.records import Answer, Outcome, Task
 from squish_pl.errors import BudgetError
 from squish_pl.score import Budget
 from squish_pl.score.baselines import lead
-from squish_pl.tokens import vocabulary_hash
+from squish_pl.tokens import tokenizer_hash
 from squish_pl.types import Document
 
 # TextRank's graph of the first four is a star: the third shares words with each other one, they share none
 STAR = (
     "Harbour gates opened early. Fishermen mended torn nets. The harbour fishermen watched the lighthouse blink. "
-    "A lighthouse stood far away.\nNobody slept."
+    "A lighthouse stood far away.\nNobody slept there."
 )
 STAR_SENTENCES = [
     "Harbour gates opened early.",
     "Fishermen mended torn nets.",
     "The harbour fishermen watched the lighthouse blink.",
     "A lighthouse stood far away.",
-    "Nobody slept.",
+    "Nobody slept there.",
 ]
+CENTRE, LAST = STAR_SENTENCES[2], STAR_SENTENCES[4]  # of 51 and 19 characters
 BUDGETS = ["1%", "10%", "50%", "100%", "1 char", "60 chars", "10% tokens", "70 tokens"]
 
 
@@ -76,7 +80,7 @@ def test_all_fit_every_budget(byte_tokenizer: PreTrainedTokenizerFast, budget: s
         assert text == text.strip()
 
 
-@pytest.mark.parametrize("text", ["", " \n", "word", "…", "東京は首都です。人口は多い。", "a. b. c."])
+@pytest.mark.parametrize("text", ["", " \n", "word", "…", "東京は首都です。人口は多い。", "a. b. c.", "1\n2"])
 def test_odd_documents_end_no_run(byte_tokenizer: PreTrainedTokenizerFast, text: str) -> None:
     for contender in all_of(byte_tokenizer):
         for budget in BUDGETS:
@@ -159,14 +163,61 @@ def test_sentences_come_in_order_and_fill_the_budget(
     best = BestSentences()
     best.tokenizer = byte_tokenizer
     monkeypatch.setattr(best, "rank", lambda sentences, task: [2, 1, 4, 0, 3])
-    # 51 + 1 + 13 characters: the second-best, of 27, is passed over
-    assert summary(best, budget="70 chars") == f"{STAR_SENTENCES[2]} {STAR_SENTENCES[4]}"
-    assert summary(best, budget="79 chars") == f"{STAR_SENTENCES[1]} {STAR_SENTENCES[2]}"
-    assert summary(best, budget="93 chars") == f"{STAR_SENTENCES[1]} {STAR_SENTENCES[2]} {STAR_SENTENCES[4]}"
+    # 51 + 1 + 19 characters: the second-best, of 27, is passed over
+    assert summary(best, budget="78 chars") == f"{CENTRE} {LAST}"
+    assert summary(best, budget="79 chars") == f"{STAR_SENTENCES[1]} {CENTRE}"
+    assert summary(best, budget="99 chars") == f"{STAR_SENTENCES[1]} {CENTRE} {LAST}"
     assert summary(best, budget="100%") == " ".join(STAR_SENTENCES)
     # not even one fits: the best is cut
     assert summary(best, budget="11 chars") == "The harbour"
     assert summary(best, budget="11 tokens") == "The harbour"
+
+
+@pytest.mark.parametrize("unit", ["chars", "tokens"])  # a byte each
+def test_the_best_that_does_not_fit_is_cut_where_half_of_the_budget_is_left(
+    byte_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, unit: str
+) -> None:
+    best = counting(BestSentences(), byte_tokenizer)
+    monkeypatch.setattr(best, "rank", lambda sentences, task: [sentences.index(CENTRE), sentences.index(LAST)])
+    # the last fits and takes 19: half of 38, which is enough, but less than half of 39
+    assert summary(best, f"{LAST} {CENTRE}", f"38 {unit}") == LAST
+    assert summary(best, f"{LAST} {CENTRE}", f"39 {unit}") == f"{LAST} The harbour fisherm"  # 19 + 1 + 19
+    assert summary(best, f"{CENTRE} {LAST}", f"40 {unit}") == f"The harbour fisherme {LAST}"  # 20 + 1 + 19, in order
+    assert summary(best, f"{LAST} {CENTRE}", f"51 {unit}") == CENTRE
+    # neither fits
+    assert summary(best, f"{LAST} {CENTRE}", f"18 {unit}") == "The harbour fisher"
+
+
+@pytest.mark.parametrize("contender", [BestSentences(), RandomSentences()])
+def test_fragments_are_left_out_where_there_are_sentences(contender: Sentences) -> None:
+    text = "17\nAnn Aske\nThe ferry left early.\n(2 of 3)"
+    assert summary(contender, text, "100%") == "The ferry left early."
+    assert summary(contender, text, "9 chars") == "The ferry"  # although "Ann Aske" would fit
+    assert summary(contender, "17\nAnn Aske", "100%") == "17 Ann Aske"
+    assert summary(contender, "東京は首都です。\n17", "100%") == "東京は首都です。"
+
+
+def test_a_document_is_worked_on_once_for_all_its_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sumy.summarizers.text_rank import TextRankSummarizer
+
+    split, ranked = [], []
+    monkeypatch.setattr(baselines, "split_sentences", lambda text: split.append(text) or text.split("|"))
+    monkeypatch.setattr(
+        TextRankSummarizer,
+        "rate_sentences",
+        lambda self, document: ranked.append(document) or dict.fromkeys(document.sentences, 1),
+    )
+    documents = [Document(f"Once {i} ferries left.|Once {i} ferries came back.") for i in range(3)]
+    best, lots = BestSentences(), RandomSentences(samples=2)
+    tasks = best.tasks(documents, ["30%", "60%", "100%"])  # by budget
+    assert {task for task, _ in best.summarise(tasks)} == set(tasks)
+    assert (len(split), len(ranked)) == (3, 3)
+    tasks = lots.tasks(documents, ["30%", "60%", "100%"])
+    answers = dict(lots.summarise(tasks))
+    assert set(answers) == set(tasks)
+    assert (len(split), len(ranked)) == (6, 3)
+    for task, given in answers.items():  # each as if it were asked alone
+        assert given.summary == summary(lots, task.document.text, task.budget, task.sample)
 
 
 def test_random_sentences_follow_seed_document_and_sample() -> None:
@@ -211,30 +262,50 @@ def test_highlights_answer_only_where_there_are_some() -> None:
         assert given.reason == "the data has no highlights of this document"
 
 
-def test_identities_tell_settings_apart(byte_tokenizer: PreTrainedTokenizerFast) -> None:
-    larger = make_byte_tokenizer()
-    larger.add_tokens(["ferry"])
-    contenders = [
-        *all_of(byte_tokenizer),
-        counting(RandomSentences(seed=1), byte_tokenizer),
-        counting(Opening(), larger),
-        *all_of(),  # budgets in characters
+def test_a_text_that_comes_twice_has_the_first_ones_highlights() -> None:
+    highlights = Highlights()
+    tasks = highlights.tasks([Document("text", highlights=said) for said in ("one", "two")], ["10%"])
+    assert [given.summary for _, given in highlights.summarise(tasks)] == ["one"]
+
+
+def test_the_identity_of_highlights_is_what_is_said_of_which_document() -> None:
+    def identity(*said: tuple[str, str], budgets: Sequence[str] = ("10%",), name: str = "h") -> str:
+        contender = Highlights(name)
+        contender.tasks([Document(text, highlights=highlights) for text, highlights in said], budgets)
+        return contender.identity
+
+    first = identity(("one", "a"), ("two", "b"))
+    assert identity(("two", "b"), ("one", "a"), ("one", "c"), budgets=["5%", "10%"], name="other") == first
+    others = [
+        identity(("one", "a"), ("two", "B")),
+        identity(("one", "a"), ("two", "")),
+        identity(("one", "b"), ("two", "a")),
+        identity(("one", "a")),
+        identity(("one", "a"), ("three", "b")),
     ]
-    assert len({contender.identity for contender in contenders}) == len(contenders)
-    again = all_of(make_byte_tokenizer())
-    assert [c.identity for c in again] == [c.identity for c in contenders[:4]]
-    assert Opening("other").identity == Opening().identity == "Opening 1, tokenizer none"
+    assert len({first, *others}) == 6
+
+
+def test_identities_tell_settings_apart_and_nothing_else(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    contenders = [*all_of(), RandomSentences(seed=1)]
+    assert len({contender.identity for contender in contenders}) == 5
+    # the tokenizer decides only where a budget counts tokens
+    assert [c.identity for c in all_of(byte_tokenizer)] == [c.identity for c in contenders[:4]]
+    assert Opening("other").identity == Opening().identity == f"Opening 1, squish-pl {__version__}"
     assert RandomSentences(samples=5).identity == RandomSentences().identity
 
 
-def test_a_vocabulary_hash_is_that_of_its_tokens_and_numbers() -> None:
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"b": 1, "a": 0})))
-    assert vocabulary_hash(tokenizer) == "4b4543fe55612726"  # of [["a", 0], ["b", 1]]
-    tokenizer.add_tokens(["c"])
-    assert vocabulary_hash(tokenizer) != "4b4543fe55612726"
+def test_a_tokenizer_hash_tells_vocabularies_and_their_use_apart(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    first = tokenizer_hash(byte_tokenizer)
+    assert tokenizer_hash(make_byte_tokenizer()) == first
+    larger, split = make_byte_tokenizer(), make_byte_tokenizer()
+    larger.add_tokens(["ferry"])
+    split.backend_tokenizer.pre_tokenizer = Whitespace()
+    assert len({first, tokenizer_hash(larger), tokenizer_hash(split)}) == 3
 
 
 def test_a_missing_library_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("squish_pl.benchmark.contenders.baselines.find_spec", lambda name: None)
     assert BestSentences().problems() == ["it needs nltk and sumy: pip install 'squish-pl[benchmark]'"]
+    assert RandomSentences().problems() == ["it needs nltk: pip install 'squish-pl[benchmark]'"]
     assert Opening().problems() == []  # which needs none

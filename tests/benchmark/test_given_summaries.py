@@ -98,6 +98,14 @@ def test_a_line_with_a_budget_comes_before_one_without(tmp_path: Path) -> None:
     assert summaries(path) == {(0, "5%", 0): "five", (0, "10%", 0): "any"}
 
 
+def test_a_line_with_a_budget_takes_the_place_of_its_own_sample_alone(tmp_path: Path) -> None:
+    name = {"id": DOCUMENTS[0].id}
+    lines = [("any 0", None, 0), ("any 1", None, 1), ("five 1", "5%", 1)]
+    path = file_of(tmp_path, *({"summary": s, "budget": b, "sample": n, **name} for s, b, n in lines))
+    found = summaries(path)
+    assert [found[0, budget, n] for budget in BUDGETS for n in (0, 1)] == ["any 0", "five 1", "any 0", "any 1"]
+
+
 def test_null_is_unparsable_and_a_missing_document_fails(tmp_path: Path) -> None:
     path = file_of(tmp_path, {"summary": None, "id": DOCUMENTS[1].id}, {"summary": "", "id": DOCUMENTS[0].id})
     answers = given(path)
@@ -130,8 +138,16 @@ def test_identity_is_which_summary_is_whose(tmp_path: Path) -> None:
         identity(tmp_path, *({**line, "budget": "5%"} for line in lines)),
         identity(tmp_path, *({**line, "sample": 1} for line in lines)),
         identity(tmp_path, *by_id[:2]),
+        identity(tmp_path, *by_id, documents=DOCUMENTS[:2]),
     ]
-    assert len({first, *others}) == 7
+    assert len({first, *others}) == 7  # the last two say the same of the same
+
+
+def test_the_identity_is_found_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contender = GivenSummaries(file_of(tmp_path, ONE))
+    contender.tasks(DOCUMENTS, BUDGETS)
+    monkeypatch.setattr("squish_pl.benchmark.contenders.given.text_hash", pytest.fail)
+    assert contender.identity == contender.identity
 
 
 def test_the_name_is_the_files_where_none_is_given(tmp_path: Path) -> None:
@@ -205,6 +221,18 @@ def test_in_order_a_text_that_comes_again_has_further_samples(tmp_path: Path) ->
         ]
 
 
+def test_in_order_samples_of_a_text_that_comes_again_are_numbered_on(tmp_path: Path) -> None:
+    lines = [{"summary": f"document {i}, sample {n}", "sample": n} for i in range(3) for n in (0, 1)]
+    assert asked(file_of(tmp_path, *lines), TWICE[:3], ["5%"]) == [
+        ("one", "5%", 0, "document 0, sample 0"),
+        ("one", "5%", 1, "document 0, sample 1"),
+        ("one", "5%", 2, "document 2, sample 0"),
+        ("one", "5%", 3, "document 2, sample 1"),
+        ("two", "5%", 0, "document 1, sample 0"),
+        ("two", "5%", 1, "document 1, sample 1"),
+    ]
+
+
 def test_in_order_each_budget_numbers_by_itself(tmp_path: Path) -> None:
     lines = [{"summary": f"{b} {i}", "budget": b} for i in range(3) for b in BUDGETS]
     assert asked(file_of(tmp_path, *lines), TWICE[:3]) == [
@@ -240,6 +268,39 @@ def test_strict_asks_only_for_budgets_that_a_document_has_lines_for(tmp_path: Pa
     there = [("first", "5%", 0, "a 5%"), ("first", "10%", 0, "a 10%"), ("second", "10%", 0, "0 10%")]
     assert asked(path, NAMED[:2], strict=True) == there
     assert asked(path, NAMED[:2]) == [there[0], ("second", "5%", 0, None), *there[1:]]  # which fails
+
+
+@pytest.mark.parametrize(
+    ("field", "shown"),
+    [("id", f"id {DOCUMENTS[2].id!r}"), ("url", "url 'http://x/2'"), ("document", f"text {WHOLE[2]!r}")],
+)
+def test_lines_of_documents_beyond_the_runs_are_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, field: str, shown: str
+) -> None:
+    names = [
+        {"id": document.id, "url": document.url, "document": whole}[field]
+        for document, whole in zip(DOCUMENTS, WHOLE, strict=True)
+    ]
+    path = file_of(tmp_path, *({"summary": f"s{i}", field: names[i], "sample": n} for n, i in [(0, 2), (0, 1), (1, 2)]))
+    assert asked(path, DOCUMENTS[:2], ["5%"]) == [
+        (DOCUMENTS[0].text, "5%", 0, None),
+        (DOCUMENTS[1].text, "5%", 0, "s1"),
+    ]
+    message = f"{path}: passed over 2 of 3 lines, whose documents are not among these 2, such as the {shown}"
+    assert caplog.messages == [message]
+    for documents, strict in ((DOCUMENTS[:2], True), (DOCUMENTS[:1], False)):  # in the second case no line fits
+        with pytest.raises(
+            DataError, match=rf"line 1: none of the {len(documents)} documents has the {re.escape(shown)}"
+        ):
+            asked(path, documents, strict=strict)
+
+
+def test_long_texts_of_documents_are_not_kept(tmp_path: Path) -> None:
+    text = "A ferry left. " * 100
+    contender = GivenSummaries(file_of(tmp_path, {"summary": "s", "document": text}))
+    (task,) = contender.tasks([Document(text)], ["5%"])
+    assert [answer.summary for _, answer in contender.summarise([task])] == ["s"]
+    assert text[:100] not in str(vars(contender))
 
 
 def test_lines_for_other_budgets_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -296,8 +357,8 @@ IN_THE_FILE = {  # whatever the documents are
 }
 MISTAKES = {
     "unknown id": (
-        [ONE, "", {**ONE, "id": "abc"}],
-        r"line 3: none of the 3 documents has the id 'abc' \(where the documents have no field id, it is the hash of",
+        [{**ONE, "id": "abc"}, "", {**ONE, "id": "def"}],
+        r"line 1: none of the 3 documents has the id 'abc' \(where the documents have no field id, it is the hash of",
     ),
     "unknown url": ([{"summary": "s", "url": "u"}], r"line 1: none of the 3 documents has the url 'u'$"),
     "unknown text": ([{"summary": "s", "document": "t"}], r"line 1: none of the 3 documents has the text 't'$"),
@@ -311,6 +372,10 @@ MISTAKES = {
         r"sums\.jsonl: expected a summary for each of the 3 documents, but got 2 for budget any and sample 0; tell",
     ),
     "too many in order": ([{"summary": "s"}] * 4, r"each of the 3 documents, but got 4 for budget any"),
+    "in order, sample 0 with and without a number": (
+        [{"summary": "s"}] * 3 + [{"summary": "s", "sample": 0}] * 3,
+        r"each of the 3 documents, but got 6 for budget any and sample 0; tell",
+    ),
     "some named": ([ONE, {"summary": "s"}], r"each of the 3 documents, but got 2 for budget any and sample 0; tell"),
 }
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from squish_pl.benchmark.sentences import sentence_spans, split_sentences
+from squish_pl.benchmark.sentences import sentence_spans, split_sentences, words
 
 EXAMPLES = {  # a text with "|" before and behind each of its sentences
     "plain": "|One.| |Two!| |Three?|",
@@ -56,3 +56,18 @@ def test_a_long_text_of_many_lines_keeps_its_places() -> None:
     assert [text[start:end] for start, end in spans[::2]] == [f"Line {i} stands here." for i in range(200)]
     assert {text[start:end] for start, end in spans[1::2]} == {"So it ends."}
     assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Ann's ferry left - it was 5.30 p.m.", ["Ann's", "ferry", "left", "it", "was", "p", "m"]),
+        ("A well-known café, 17 (b)!", ["A", "well-known", "café", "b"]),
+        ("東京 is 首都です。", ["東", "京", "is", "首", "都", "で", "す"]),
+        ("ferry東京", ["ferry", "東", "京"]),
+        ("서울은 큰 도시다", ["서울은", "큰", "도시다"]),  # Korean has spaces
+        ("17 - 2.5 ...", []),
+    ],
+)
+def test_words_by_hand(text: str, expected: list[str]) -> None:
+    assert words(text) == expected

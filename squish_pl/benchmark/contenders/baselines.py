@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import abc
+import json
 import random
-import re
 import time
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from functools import cached_property
+from functools import cache, lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
+from squish_pl import __version__
 from squish_pl.benchmark.contenders.base import Contender
-from squish_pl.benchmark.records import Answer, Outcome, Task
-from squish_pl.benchmark.sentences import split_sentences
+from squish_pl.benchmark.records import Answer, Outcome, Task, text_hash
+from squish_pl.benchmark.sentences import split_sentences, words
 from squish_pl.score.baselines import lead
 from squish_pl.score.budget import Budget, BudgetUnit
-from squish_pl.tokens import vocabulary_hash, whole_characters
+from squish_pl.tokens import whole_characters
+from squish_pl.types import Document
 
 _EXTRA = "pip install 'squish-pl[benchmark]'"
+_FEWEST_WORDS = 3  # of a sentence; what has fewer is a byline, a number, a caption
 
 
 class Baseline(Contender):
@@ -31,11 +34,12 @@ class Baseline(Contender):
 
     @property
     def identity(self) -> str:
-        return f"{type(self).__name__} {self.settings}, tokenizer {self._tokenizer_hash}"
+        """Class and settings, and the version of this package, whose code decides the rest."""
+        return f"{type(self).__name__} {self.settings}, squish-pl {__version__}"
 
     @property
     def settings(self) -> str:
-        """What decides its summaries besides the class and the tokenizer."""
+        """What decides its summaries besides the class."""
         return ""
 
     def summarise(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
@@ -48,10 +52,6 @@ class Baseline(Contender):
     @abc.abstractmethod
     def write(self, task: Task, budget: Budget) -> str:
         """The summary; empty where the budget allows nothing."""
-
-    @property
-    def _tokenizer_hash(self) -> str:
-        return "none" if self.tokenizer is None else vocabulary_hash(self.tokenizer)
 
 
 class Opening(Baseline):
@@ -82,30 +82,48 @@ class Opening(Baseline):
 class Sentences(Baseline):
     """As many of the document's sentences as fit the budget, in the document's order.
 
-    They are taken from the best down; one that does not fit any more is passed over for the next that does. Where
-    not even one fits, the best is cut to the budget.
+    They are taken from the best down; one that does not fit any more is passed over for the next that does. If they
+    use less than half of the budget in the end, the best of those passed over is cut to what is left, so that a
+    small budget is not lost to sentences that are a little too long for it. Those of fewer than three words are left
+    out, unless there are no others.
+
+    Attributes:
+        needs: Libraries that it cannot do without.
     """
+
+    needs: tuple[str, ...] = ("nltk",)
 
     def problems(self) -> list[str]:
         """What is wrong with its settings, a sentence each."""
-        missing = [name for name in ("nltk", "sumy") if find_spec(name) is None]
+        missing = [name for name in self.needs if find_spec(name) is None]
         return super().problems() + ([f"it needs {' and '.join(missing)}: {_EXTRA}"] if missing else [])
+
+    def summarise(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
+        """Answers document by document: what is remembered of the last one serves all its budgets."""
+        return super().summarise(sorted(tasks, key=lambda task: task.document.text))
 
     def write(self, task: Task, budget: Budget) -> str:
         """The sentences that fit, joined by spaces."""
-        text = task.document.text
-        sentences = split_sentences(text)
-        limit = budget.limit(text, self.tokenizer)
-        ranking = self.rank(sentences, task)
-        chosen: list[int] = []
-        for index in ranking:
-            candidate = sorted([*chosen, index])
-            if budget.length(" ".join(sentences[i] for i in candidate), self.tokenizer) <= limit:
+        sentences = _sentences(task.document.text)
+        limit = budget.limit(task.document.text, self.tokenizer)
+        chosen: dict[int, str] = {}
+        passed_over = []
+        for index in self.rank(sentences, task):
+            candidate = chosen | {index: sentences[index]}
+            if budget.length(_joined(candidate), self.tokenizer) <= limit:
                 chosen = candidate
-        if ranking and not chosen:
-            unit = BudgetUnit.TOKENS if budget.unit.counts_tokens else BudgetUnit.CHARACTERS
-            return lead(sentences[ranking[0]], Budget(Fraction(limit), unit), self.tokenizer)
-        return " ".join(sentences[i] for i in chosen)
+            else:
+                passed_over.append(index)
+        room = limit - budget.length(_joined(chosen), self.tokenizer)
+        if passed_over and 2 * room > limit:
+            best, unit = passed_over[0], BudgetUnit.TOKENS if budget.unit.counts_tokens else BudgetUnit.CHARACTERS
+            while room > 0:
+                candidate = chosen | {best: lead(sentences[best], Budget(Fraction(room), unit), self.tokenizer)}
+                over = budget.length(_joined(candidate), self.tokenizer) - limit
+                if over <= 0:
+                    return _joined(candidate)
+                room -= over  # the space between them, and what joined tokens have become
+        return _joined(chosen)
 
     @abc.abstractmethod
     def rank(self, sentences: Sequence[str], task: Task) -> list[int]:
@@ -119,6 +137,8 @@ class BestSentences(Sentences):
         name: As the leaderboard shows it.
     """
 
+    needs = ("nltk", "sumy")
+
     def __init__(self, name: str = "best sentences") -> None:
         super().__init__(name)
 
@@ -128,23 +148,7 @@ class BestSentences(Sentences):
 
     def rank(self, sentences: Sequence[str], task: Task) -> list[int]:
         """By TextRank, the earlier of two equals first."""
-        # imported late: the extra is needed for no other work
-        from sumy.models.dom import ObjectDocumentModel, Paragraph, Sentence
-
-        paragraph = Paragraph([Sentence(text, _Words()) for text in sentences])
-        ranks = self._text_rank.rate_sentences(ObjectDocumentModel([paragraph])) if sentences else {}
-        ratings = [float(ranks[sentence]) for sentence in paragraph.sentences]
-        return sorted(range(len(sentences)), key=lambda i: -ratings[i])
-
-    @cached_property
-    def _text_rank(self) -> Any:
-        from sumy.nlp.stemmers import Stemmer
-        from sumy.summarizers.text_rank import TextRankSummarizer
-        from sumy.utils import get_stop_words
-
-        text_rank = TextRankSummarizer(Stemmer("english"))
-        text_rank.stop_words = get_stop_words("english")
-        return text_rank
+        return list(_by_text_rank(tuple(sentences)))
 
 
 class RandomSentences(Sentences):
@@ -182,10 +186,19 @@ class Highlights(Contender):
 
     def __init__(self, name: str = "highlights") -> None:
         super().__init__(name)
+        self._hash = ""
 
     @property
     def identity(self) -> str:
-        return "Highlights"
+        """Which highlights are whose: after `tasks`."""
+        return f"Highlights {self._hash}"
+
+    def tasks(self, documents: Sequence[Document], budgets: Sequence[str]) -> list[Task]:
+        """One for each text and budget; of a text that comes twice, the first one's highlights count."""
+        found = super().tasks(documents, budgets)
+        said = {task.document_hash: task.document.highlights for task in found}
+        self._hash = text_hash(json.dumps(said, sort_keys=True))
+        return found
 
     def summarise(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
         """Answers in order."""
@@ -197,8 +210,43 @@ class Highlights(Contender):
                 yield task, Answer(outcome=Outcome.FAILED, reason="the data has no highlights of this document")
 
 
+def _joined(parts: dict[int, str]) -> str:
+    """Sentences, by their places in the document, as one text."""
+    return " ".join(parts[index] for index in sorted(parts) if parts[index])
+
+
+@lru_cache(maxsize=1)
+def _sentences(text: str) -> tuple[str, ...]:
+    """What summaries are made of: the sentences of a text, without fragments if it has any others."""
+    sentences = split_sentences(text)
+    return tuple([s for s in sentences if len(words(s)) >= _FEWEST_WORDS] or sentences)
+
+
+@lru_cache(maxsize=1)
+def _by_text_rank(sentences: tuple[str, ...]) -> tuple[int, ...]:
+    """Indices of the sentences, best first, the earlier of two equals before the other."""
+    # imported late: the extra is needed for no other work
+    from sumy.models.dom import ObjectDocumentModel, Paragraph, Sentence
+
+    paragraph = Paragraph([Sentence(text, _Words()) for text in sentences])
+    ranks = _text_rank().rate_sentences(ObjectDocumentModel([paragraph])) if sentences else {}
+    ratings = [float(ranks[sentence]) for sentence in paragraph.sentences]
+    return tuple(sorted(range(len(sentences)), key=lambda i: -ratings[i]))
+
+
+@cache
+def _text_rank() -> Any:
+    from sumy.nlp.stemmers import Stemmer
+    from sumy.summarizers.text_rank import TextRankSummarizer
+    from sumy.utils import get_stop_words
+
+    text_rank = TextRankSummarizer(Stemmer("english"))
+    text_rank.stop_words = get_stop_words("english")
+    return text_rank
+
+
 class _Words:
     """Words of a sentence for sumy, whose own way needs a download of nltk data."""
 
     def to_words(self, sentence: str) -> tuple[str, ...]:
-        return tuple(re.findall(r"[^\W\d_]+(?:['’-][^\W\d_]+)*", sentence))
+        return tuple(words(sentence))

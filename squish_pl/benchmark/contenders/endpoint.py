@@ -22,8 +22,8 @@ from squish_pl.benchmark.contenders.base import Contender
 from squish_pl.benchmark.records import Answer, Outcome, Task
 from squish_pl.errors import ConfigError, ModelError
 from squish_pl.policy.prompts import DOCUMENT_FIELD, LIMIT_FIELD, PromptTemplate
-from squish_pl.score.budget import Budget, BudgetUnit
-from squish_pl.tokens import vocabulary_hash, whole_characters
+from squish_pl.score.budget import Budget
+from squish_pl.tokens import whole_characters
 
 Effort = Literal["minimal", "low", "medium", "high"]
 _EFFORTS = ("minimal", "low", "medium", "high")
@@ -94,8 +94,7 @@ class Endpoint(Contender):
     def identity(self) -> str:
         """Endpoint, model, wording and sampling, as JSON."""
         prompt = {key: getattr(self.prompt, key) for key in ("instruction", "open_tag", "close_tag", "system")}
-        tokenizer = None if self.tokenizer is None else vocabulary_hash(self.tokenizer)
-        facts = {"endpoint": self.base_url, "prompt": prompt, "bare": self.bare, "tokenizer": tokenizer}
+        facts = {"endpoint": self.base_url, "prompt": prompt, "bare": self.bare}
         return json.dumps(facts | self._settings, sort_keys=True)
 
     @property
@@ -139,22 +138,29 @@ class Endpoint(Contender):
         Raises:
             ModelError: There is none, or it does not.
         """
-        wait = self.patience.connect_seconds
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         try:
-            # any answer will do: not every server lists its models
-            with httpx2.stream("GET", f"{self.base_url}/models", headers=headers, timeout=wait) as response:
-                status = response.status_code
-        except (httpx2.ConnectError, httpx2.ConnectTimeout, UnicodeError) as error:  # the last: no host's name
-            reason = one_line(str(error)) or f"no connection within {wait:g} seconds"
+            with start_blocking_portal() as portal:
+                status = portal.call(self._status)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            reason = one_line(str(error)) or f"no connection within {self.patience.connect_seconds:g} seconds"
             raise ModelError(
                 f"{self.name}: cannot reach {self.base_url} ({reason}): start the server, or correct base_url"
             ) from None
-        except httpx2.HTTPError:
+        except (httpx2.HTTPError, TimeoutError):
             return  # it is there, if in trouble: requests are repeated
         if status == 401:
             key = f"the key in {self.key_variable}" if self._key else "requests without key (set key_variable)"
             raise ModelError(f"{self.name}: {self.base_url} does not take {key}: HTTP 401")
+
+    async def _status(self) -> int:
+        """Of any answer: not every server lists its models."""
+        wait = self.patience.connect_seconds
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        async with httpx2.AsyncClient(timeout=wait) as client:
+            with anyio.fail_after(2 * wait):  # as long again for the answer: the client's own limit is for each byte
+                async with client.stream("GET", f"{self.base_url}/models", headers=headers) as response:
+                    status = response.status_code
+        return status
 
     def summarise(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
         """Asks for all summaries, `concurrency` at a time, and yields each as soon as it is there.
@@ -168,10 +174,10 @@ class Endpoint(Contender):
         if found := self.problems():
             raise ConfigError(found)
         # here and not in the thread: the tokenizer may be in use
-        limits = [self._limit(task) for task in tasks]
+        limited = [(task, self._limit(task)) for task in tasks]
         answers: SimpleQueue[tuple[Task, Answer] | None] = SimpleQueue()
         with start_blocking_portal() as portal:
-            job = portal.start_task_soon(self._ask_all, tasks, limits, answers)
+            job = portal.start_task_soon(self._ask_all, limited, answers)
             job.add_done_callback(lambda _: answers.put(None))
             try:
                 while (answer := answers.get()) is not None:
@@ -180,11 +186,9 @@ class Endpoint(Contender):
             finally:
                 job.cancel()
 
-    async def _ask_all(
-        self, tasks: Sequence[Task], limits: Sequence[str], answers: SimpleQueue[tuple[Task, Answer] | None]
-    ) -> None:
+    async def _ask_all(self, tasks: list[tuple[Task, str]], answers: SimpleQueue[tuple[Task, Answer] | None]) -> None:
         asker = Asker(self.name, self.base_url, self._key, self.patience, self.most_bytes)
-        waiting = iter(zip(tasks, limits, strict=True))
+        waiting = iter(tasks)
 
         async def work() -> None:
             for task, limit in waiting:
@@ -205,8 +209,7 @@ class Endpoint(Contender):
         except Unanswered as failure:
             outcome, summary, reason, usage = Outcome.FAILED, None, failure.reason, Usage()
         else:
-            outcome, summary, reason = self._read(reply)
-            usage = reply.usage or Usage()
+            (outcome, summary, reason), usage = self._read(reply), reply.usage or Usage()
         return Answer(
             outcome=outcome,
             summary=None if summary is None else asker.hide(summary),
@@ -252,10 +255,8 @@ class Endpoint(Contender):
         return (usage.prompt_tokens * self.prices.prompt + usage.completion_tokens * self.prices.completion) / 1e6
 
     def _limit(self, task: Task) -> str:
-        """The budget in words: "412 characters"; a share of the tokens stays one where they cannot be counted."""
+        """The budget in words: "412 characters"."""
         budget = Budget.parse(task.budget)
-        if budget.unit is BudgetUnit.TOKEN_SHARE and self.tokenizer is None:
-            return f"{str(budget).removesuffix(' tokens')} of its tokens"
         return budget.describe(budget.limit(task.document.text, self.tokenizer))
 
     @property

@@ -21,16 +21,23 @@ from squish_pl.types import Document
 log = logging.getLogger(__name__)
 
 _FIELDS = ("id", "url", "document")
+_SHOWN = 60  # characters of what a message quotes
 
 
 class _Line(NamedTuple):
-    """A line of the file: a summary, for one budget or (None) for all of them; a sample of None is the next."""
+    """A line of the file: a summary, for one budget or (None) for all of them.
+
+    Attributes:
+        names: What it tells its document by; of a text only the hash, as texts are long and files have many.
+        opening: The beginning of that text, for messages.
+    """
 
     number: int
     summary: str | None
     budget: str | None
-    sample: int | None
-    fields: dict[str, Any]
+    sample: int
+    names: dict[str, str]
+    opening: str
 
 
 class GivenSummaries(Contender):
@@ -39,14 +46,16 @@ class GivenSummaries(Contender):
     Each line has the field `summary` (null for an answer that could not be parsed) and tells its document by `id`,
     by `url` or by `document`, the document's full text. Where not every line has the same one of these, the lines
     stand in the documents' order, those of each budget and sample by themselves. `budget` is optional: a line
-    without one serves every budget that has no line of its own. `sample` counts from 0, which is what it is where
-    it is not there. A document that comes twice has a line, so a sample, for each time.
+    without one serves every budget that has no line of its own for that sample. `sample` counts from 0, which is
+    what it is where it is not there. In order, a document that comes twice has a line for each time, and the second
+    one is the next sample that is free.
 
     Args:
         path: The file; it is read when it is first needed.
         name: As the leaderboard shows it; by default the file's.
-        strict: Whether every document must have a summary, which must be asked for only under the budgets it is for;
-            otherwise what the file leaves out has failed.
+        strict: Whether every document must have a summary, which must be asked for only under the budgets it is for,
+            and every line a document; otherwise what the file leaves out has failed, and lines that name other
+            documents are passed over.
     """
 
     is_free = True
@@ -55,11 +64,12 @@ class GivenSummaries(Contender):
         super().__init__(name or Path(path).stem)
         self.path, self.strict = path, strict
         self._summaries: dict[tuple[str, str | None, int], str | None] = {}
+        self._hash = ""
 
     @property
     def identity(self) -> str:
         """Which summary is whose: after `tasks`, since lines may find other documents in another run."""
-        return f"GivenSummaries {text_hash(json.dumps([[*key, text] for key, text in self._summaries.items()]))}"
+        return f"GivenSummaries {self._hash}"
 
     def problems(self) -> list[str]:
         """Whether the file cannot be read or is empty, or a line makes no sense."""
@@ -81,8 +91,8 @@ class GivenSummaries(Contender):
         """As many samples as there are lines; where there is none, one that fails.
 
         Raises:
-            DataError: The file cannot be read; a line's document is not there; two lines are for the same document,
-                budget and sample; or, if strict, a document has no line.
+            DataError: The file cannot be read; two lines are for the same document, budget and sample; no line's
+                document is there; or, if strict, one line's is not, or a document has no line.
         """
         self._match(documents)
         self._warn_of_other_budgets(budgets)
@@ -102,7 +112,7 @@ class GivenSummaries(Contender):
     def summarise(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
         """Answers in order; a document that the file leaves out fails."""
         for task in tasks:
-            keys = [(task.document_hash, b, task.sample) for b in (str(Budget.parse(task.budget)), None)]
+            keys = [(task.document_hash, budget, task.sample) for budget in (task.budget, None)]
             found = next((key for key in keys if key in self._summaries), None)
             if found is None:
                 reason = f"{self.path} has no summary for this document, budget and sample"
@@ -123,33 +133,38 @@ class GivenSummaries(Contender):
         return [self._line(number, record) for number, record in records]
 
     def _line(self, number: int, record: dict[str, Any]) -> _Line:
-        line = _Line(number, record["summary"], None, None, {f: record[f] for f in _FIELDS if _said(record.get(f))})
         sample = record.get("sample")
         if sample is not None and (not isinstance(sample, int) or isinstance(sample, bool) or sample < 0):
-            raise self._error(line, f"expected sample to be 0, 1, ..., but got {sample!r}")
+            raise self._error(number, f"expected sample to be 0, 1, ..., but got {sample!r}")
         try:
             budget = str(Budget.parse(record["budget"])) if record.get("budget") else None
         except BudgetError as error:
-            raise self._error(line, str(error)) from None
-        return line._replace(budget=budget, sample=sample)
+            raise self._error(number, str(error)) from None
+        names = {f: whole_characters(str(record[f])) for f in _FIELDS if record.get(f) not in (None, "")}
+        text = names.get("document", "")
+        if text:
+            names["document"] = document_id(text)
+        return _Line(number, record["summary"], budget, sample or 0, names, text[:_SHOWN])
 
     def _match(self, documents: Sequence[Document]) -> None:
         """Finds each line's document."""
         lines_of: dict[tuple[str, str | None, int], _Line] = {}
-        for line, document in zip(self._lines, self._documents_of_lines(documents), strict=True):
+        field = next((f for f in _FIELDS if all(f in line.names for line in self._lines)), None)
+        for line, document in self._by_order(documents) if field is None else self._by_field(documents, field):
             key = text_hash(document.text), line.budget
-            sample = line.sample or 0
-            while line.sample is None and self._in_order and (*key, sample) in lines_of:
+            sample = line.sample
+            while field is None and (*key, sample) in lines_of:
                 sample += 1
             place = (*key, sample)
             if place in lines_of:
                 raise self._error(
-                    line,
+                    line.number,
                     f"line {lines_of[place].number} is for the same document, budget ({line.budget or 'any'}) "
                     f"and sample ({sample}): leave one out, or number them with the field sample",
                 )
             lines_of[place] = line
         self._summaries = {place: line.summary for place, line in lines_of.items()}
+        self._hash = text_hash(json.dumps([[*place, summary] for place, summary in self._summaries.items()]))
         known = {hashed for hashed, _, _ in lines_of}
         missing = [document for document in distinct(documents) if text_hash(document.text) not in known]
         if missing and self.strict:
@@ -166,65 +181,64 @@ class GivenSummaries(Contender):
             names = ", ".join(dict.fromkeys(map(str, others)))
             log.warning("%s: %d lines are for budgets that are not asked for (%s)", self.path, len(others), names)
 
-    def _documents_of_lines(self, documents: Sequence[Document]) -> list[Document]:
-        field = next((f for f in _FIELDS if all(f in line.fields for line in self._lines)), None)
-        self._in_order = field is None
-        return self._by_order(documents) if field is None else self._by_field(documents, field)
-
-    def _by_field(self, documents: Sequence[Document], field: str) -> list[Document]:
+    def _by_field(self, documents: Sequence[Document], field: str) -> list[tuple[_Line, Document]]:
         known: dict[str, Document] = {}
         doubtful: set[str] = set()
         for document in documents:
             # the text may have been cut since, but the id is that of the whole one
             names = {
-                "document": (document.text, document.id),
+                "document": (document_id(document.text), document.id),
                 "id": (document.name, document.id),
                 "url": (document.url,),
             }[field]
             for key in filter(None, names):
                 if known.setdefault(key, document).text != document.text:
                     doubtful.add(key)
+        unknown = [line for line in self._lines if line.names[field] not in known]
+        if unknown and (self.strict or len(unknown) == len(self._lines)):
+            hint = " (where the documents have no field id, it is the hash of the text)" if field == "id" else ""
+            name = _quoted(unknown[0], field)
+            raise self._error(unknown[0].number, f"none of the {len(documents)} documents has the {name}{hint}")
+        if unknown:
+            log.warning(
+                "%s: passed over %d of %d lines, whose documents are not among these %d, such as the %s",
+                self.path, len(unknown), len(self._lines), len(documents), _quoted(unknown[0], field),
+            )  # fmt: skip
         found = []
         for line in self._lines:
-            value = whole_characters(str(line.fields[field]))
-            key = document_id(value) if field == "document" and value not in known else value
-            if key not in known:
-                hint = " (where the documents have no field id, it is the hash of the text)" if field == "id" else ""
-                what = "text" if field == "document" else field
-                raise self._error(line, f"none of the {len(documents)} documents has the {what} {value[:60]!r}{hint}")
-            if key in doubtful:
+            if line.names[field] in doubtful:
                 others = " or ".join(f for f in _FIELDS if f != field)
-                raise self._error(
-                    line, f"two documents have the {field} {value[:60]!r}: tell the documents by {others}"
-                )
-            found.append(known[key])
+                name = _quoted(line, field)
+                raise self._error(line.number, f"two documents have the {name}: tell the documents by {others}")
+            if line.names[field] in known:
+                found.append((line, known[line.names[field]]))
         return found
 
-    def _by_order(self, documents: Sequence[Document]) -> list[Document]:
-        counts: dict[tuple[str | None, int | None], int] = {}
+    def _by_order(self, documents: Sequence[Document]) -> list[tuple[_Line, Document]]:
+        counts: dict[tuple[str | None, int], int] = {}
         found = []
         for line in self._lines:
             place = counts.setdefault((line.budget, line.sample), 0)
             if place < len(documents):
-                found.append(documents[place])
+                found.append((line, documents[place]))
             counts[line.budget, line.sample] += 1
         wrong = next(((key, count) for key, count in counts.items() if count != len(documents)), None)
         if wrong is not None:
             (budget, sample), count = wrong
             raise DataError(
                 f"{self.path}: expected a summary for each of the {len(documents)} documents, but got {count} for "
-                f"budget {budget or 'any'} and sample {sample or 0}; tell each one's document by "
+                f"budget {budget or 'any'} and sample {sample}; tell each one's document by "
                 f"{', '.join(_FIELDS)}, or give one line for each document in order"
             )
         return found
 
-    def _error(self, line: _Line, problem: str) -> DataError:
-        return DataError(f"{self.path} line {line.number}: {problem}")
+    def _error(self, number: int, problem: str) -> DataError:
+        return DataError(f"{self.path} line {number}: {problem}")
 
 
-def _said(value: object) -> bool:
-    """Whether a field names something; the number 0 does."""
-    return value is not None and value != ""
+def _quoted(line: _Line, field: str) -> str:
+    """What a line tells its document by, for a message."""
+    return f"text {line.opening!r}" if field == "document" else f"{field} {line.names[field][:_SHOWN]!r}"
 
 
 class GivenText(Contender):
