@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Optional
+from typing import Optional, get_args, get_type_hints
 
 from rich.console import Console
 from rich.text import Text
@@ -73,6 +73,8 @@ def benchmark(
         ConfigError: Settings that make no sense; all problems are named together.
         SquishError: The work cannot go on; what was done is stored.
     """
+    if problems := null_problems(locals(), benchmark):
+        raise ConfigError(problems)
     what = Comparison(
         contenders,
         references,
@@ -109,17 +111,24 @@ def stop_message() -> Iterator[None]:
 
 
 def show(compared: Compared, report: str | None, logs: str | None) -> None:
-    """Prints the leaderboard and what it took, and writes the report."""
-    console = Console()
-    print_leaderboard(compared.findings.board)
-    print_published(compared.findings.published, compared.findings.budgets)
-    print_usage(compared.findings.usage)
+    """Writes the report and TensorBoard's files, then prints the leaderboard and what it took."""
+    told = []
     if logs is not None:
         # imported late: matplotlib and TensorBoard are slow to import
         from squish_pl.benchmark.report.dashboard import log_findings
 
         log_findings(compared.findings, logs)
-        console.print(Text(f"dashboard: tensorboard --logdir {logs}"), soft_wrap=True)
+        told.append(f"dashboard: tensorboard --logdir {logs}")
     if report is not None:
-        page = write_report(compared.findings, compared.rows, report)
-        console.print(Text(f"report: {page}"), soft_wrap=True)
+        told.append(f"report: {write_report(compared.findings, compared.rows, report)}")
+    print_leaderboard(compared.findings.board)
+    print_published(compared.findings.published, compared.findings.budgets)
+    print_usage(compared.findings.usage)
+    for line in told:
+        Console().print(Text(line), soft_wrap=True)
+
+
+def null_problems(settings: Mapping[str, object], function: Callable[..., None]) -> list[str]:
+    """Settings that are null and must not be: a YAML file can say so of any."""
+    optional = {name for name, kind in get_type_hints(function).items() if type(None) in get_args(kind)}
+    return [f"{name} must not be null" for name, value in settings.items() if value is None and name not in optional]

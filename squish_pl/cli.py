@@ -169,6 +169,9 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     _quieten()
     _show_log()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a sign must not end a run
     try:
         arguments = find_configs(list(sys.argv[1:] if args is None else args))
         sys.argv = [sys.argv[0]]  # LightningCLI warns where it sees both

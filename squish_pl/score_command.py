@@ -17,7 +17,7 @@ from squish_pl.benchmark.references import Reference, pick_device
 from squish_pl.benchmark.report.write import report_problems
 from squish_pl.benchmark.results import result_lines, write_lines
 from squish_pl.benchmark.store import Store
-from squish_pl.benchmark_command import show, stop_message
+from squish_pl.benchmark_command import null_problems, show, stop_message
 from squish_pl.data.filters import make_document
 from squish_pl.data.summaries import read_text
 from squish_pl.errors import ConfigError, DataError
@@ -80,6 +80,8 @@ def score(
         BudgetError: A budget cannot be understood.
         ModelError: The reference cannot be loaded.
     """
+    if problems := null_problems(locals(), score):
+        raise ConfigError(problems)
     budgets = [str(Budget.parse(text)) for text in budget.split(",")]
     if documents is not None and summaries is not None and document is None and summary is None:
         given = [GivenSummaries(path, strict=True) for path in _paths(summaries)]

@@ -13,7 +13,7 @@ import torch
 from squish_pl import __version__
 from squish_pl.benchmark import runner
 from squish_pl.benchmark.contenders.base import Contender, distinct
-from squish_pl.benchmark.leaderboard import RankBy, Row, leaderboard
+from squish_pl.benchmark.leaderboard import AVERAGE, RankBy, Row, leaderboard
 from squish_pl.benchmark.published import PublishedScore
 from squish_pl.benchmark.records import text_hash
 from squish_pl.benchmark.references import Reference
@@ -22,7 +22,7 @@ from squish_pl.benchmark.report.gather import contenders_in_order, shown_documen
 from squish_pl.benchmark.runner import Entry
 from squish_pl.benchmark.store import Store
 from squish_pl.cutting import cut_document
-from squish_pl.errors import BudgetError, ConfigError
+from squish_pl.errors import BudgetError, ConfigError, DataError
 from squish_pl.language_model import pick_dtype
 from squish_pl.score import Budget
 from squish_pl.settings import ScoreSettings
@@ -67,6 +67,8 @@ class Comparison:
             for name in dict.fromkeys(names):
                 if names.count(name) > 1:
                     found.append(f"{what}: {names.count(name)} are called {name!r}: give each a name of its own")
+                if name == AVERAGE and what == "references":
+                    found.append(f"references: {name!r} is the name of their mean: give this one another")
                 if not name.strip():
                     found.append(f"{what}: a name must not be empty")
         for contender in self.contenders:
@@ -122,7 +124,12 @@ def prepare(what: Comparison, documents: Sequence[Document], source: str, max_to
     """
     budgets = list(dict.fromkeys(str(Budget.parse(budget)) for budget in what.budgets))
     tokenizer = what.references[0].tokenizer
-    documents = [cut_document(document, tokenizer, max_tokens) for document in documents]
+    uncut, documents = documents, [cut_document(document, tokenizer, max_tokens) for document in documents]
+    if blank := [d for d, cut in zip(uncut, documents, strict=True) if not cut.text.strip()]:
+        raise DataError(
+            f"nothing is left of {len(blank)} documents cut to {max_tokens} tokens, such as {blank[0].text[:40]!r}: "
+            "set max_tokens higher, or leave them out (min_characters)"
+        )
     parsed = [Budget.parse(budget) for budget in budgets]
     if any(budget.unit.counts_tokens for budget in parsed):
         _one_vocabulary(what.references)

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from itertools import groupby
 
 from rich.box import SIMPLE_HEAD
@@ -21,6 +21,7 @@ from squish_pl.markdown import escape
 
 _NAME = "contender"
 _LEAST_WIDTH = 120  # a narrower terminal wraps lines, where rich would leave figures out
+_ESTIMATES, _UNKNOWN = ("squish", "novel", "ahead"), Estimate(math.nan, math.nan, math.nan)
 _REASONS = 3  # of failures, most frequent first
 _TEXT_COLUMNS = (_NAME, "next is behind")
 
@@ -110,8 +111,9 @@ def to_csv(board: Leaderboard) -> str:
     """One line for each standing, with every figure in full; empty where there is none. `rules` says whose they are."""
     rules = "original" if board.original_rules else "benchmark"
     rows = [_flat(standing) | {"rules": rules} for standing in board.standings]
+    columns = [column for field in fields(Standing) for column in _columns(field.name)]
     file = io.StringIO()
-    writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+    writer = csv.DictWriter(file, fieldnames=[*columns, "rules"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return file.getvalue()
@@ -166,9 +168,10 @@ def _flat(standing: Standing) -> dict[str, object]:
     """Estimates spread over columns of their own."""
     columns: dict[str, object] = {}
     for name, value in asdict(standing).items():
-        if name in ("squish", "novel", "ahead"):
-            estimate = value or Estimate(math.nan, math.nan, math.nan)
-            columns |= {name: estimate.mean, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-        else:
-            columns[name] = value
+        values = (value or _UNKNOWN) if name in _ESTIMATES else (value,)
+        columns |= zip(_columns(name), values, strict=True)
     return {name: "" if value is None or value != value else value for name, value in columns.items()}
+
+
+def _columns(name: str) -> tuple[str, ...]:
+    return (name, f"{name}_low", f"{name}_high") if name in _ESTIMATES else (name,)

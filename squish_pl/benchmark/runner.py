@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 SLIGHTLY = 0.1  #: under the original's rules, a summary up to this share longer than its budget is cut to it
 _FREE_AT_A_TIME = 256  # answers that cost nothing, stored together
-_SCORED_AT_A_TIME = 64  # summaries
+_SCORED_AT_A_TIME = 64  # summaries, or a little more
 
 
 @dataclass(frozen=True)
@@ -99,14 +99,22 @@ def ask(entries: Sequence[Entry], store: Store) -> None:
 def _store_answers(contender: Contender, tasks: Sequence[Task], store: Store, progress: Step) -> None:
     at_a_time = _FREE_AT_A_TIME if contender.is_free else 1
     waiting: list[tuple[Task, Answer]] = []
-    answering = contender.summarise(tasks)
+    answering, asked = contender.summarise(tasks), set(tasks)
     try:
         for pair in answering:
+            if not (isinstance(pair, tuple) and len(pair) == 2 and pair[0] in asked and isinstance(pair[1], Answer)):
+                raise SquishError(
+                    f"the contender {contender.name!r} gave {pair!r:.80}: expected (task, Answer) for what it was asked"
+                )
             waiting.append(pair)
             if len(waiting) >= at_a_time:
                 some, waiting = waiting, []
                 store.put_answers(contender, some)
                 progress.advance(len(some))
+    except Exception as error:
+        if not isinstance(error, (SquishError, OSError)):
+            log.error("the contender %r cannot go on: %s", contender.name, type(error).__name__)
+        raise
     finally:
         # at once: an endpoint that is still asked goes on costing
         if isinstance(answering, Generator):
@@ -185,15 +193,27 @@ def score(
     if left:
         scorer = reference.load(settings, device)
         with step(f"scores under {reference.title}", len(left)) as progress:
-            for first in range(0, len(left), _SCORED_AT_A_TIME):
-                some = left[first : first + _SCORED_AT_A_TIME]
+            for some in _portions(left):
                 found, savings = _measure_what_fits(scorer, {key: wanted[key] for key in some})
                 store.put_scores(identity, found, {key: s for key, s in savings.items() if key.document in looked_at})
-                known.update(found)
+                for key, record in found.items():
+                    known.setdefault(key, record)  # what is stored stays, and is what is shown
                 progress.advance(len(some))
         del scorer
         release(device)
     return Scored(identity, known)
+
+
+def _portions(keys: Sequence[ScoreKey]) -> Iterator[list[ScoreKey]]:
+    """Whole documents, so that a stopped run, going on, measures each beside the same others to the last digit."""
+    some: list[ScoreKey] = []
+    for _, own in groupby(keys, key=lambda key: key.document):
+        some += own
+        if len(some) >= _SCORED_AT_A_TIME:
+            yield some
+            some = []
+    if some:
+        yield some
 
 
 def with_scores(

@@ -22,7 +22,7 @@ from squish_pl.benchmark.contenders.base import Contender
 from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task, text_hash
 from squish_pl.errors import DataError
 from squish_pl.score import Budget
-from squish_pl.tokens import tokenizer_hash
+from squish_pl.tokens import tokenizer_hash, whole_characters
 
 _APPLICATION = 0x53515348  # marks the file as ours: "SQSH"
 _SCHEMA = 1
@@ -293,4 +293,4 @@ def _task_key(contender: Contender, task: Task) -> tuple[str, str, int]:
 
 def _json(record: Answer | ScoreRecord) -> str:
     # not pydantic's own JSON, which turns what is not finite into null
-    return json.dumps(asdict(record), ensure_ascii=False)
+    return whole_characters(json.dumps(asdict(record), ensure_ascii=False))

@@ -30,8 +30,9 @@ def read_json_lines(path: Path) -> Iterator[Record]:
             where = f"line {number} of {path}"
             try:
                 fields = json.loads(line)
-            except ValueError as error:
-                raise DataError(f"{where}: expected a JSON object on every line, but got {error}") from None
+            except (ValueError, RecursionError) as error:
+                reason = getattr(error, "msg", error)  # without a line number, which would be that within this line
+                raise DataError(f"{where}: expected a JSON object on every line, but got {reason}") from None
             if not isinstance(fields, dict):
                 raise DataError(f"{where}: expected a JSON object, but got a JSON {type(fields).__name__}")
             yield _record(fields, where)
@@ -52,7 +53,7 @@ def read_parquet(path: Path) -> Iterator[Record]:
 
 def read_text(path: Path) -> Iterator[Record]:
     """Yields the one document that a text file is, under the file's name."""
-    yield {"text": path.read_text(encoding="utf-8"), "url": path.name}
+    yield {"text": path.read_text(encoding="utf-8-sig"), "url": path.name}
 
 
 READERS: dict[str, Callable[[Path], Iterator[Record]]] = {

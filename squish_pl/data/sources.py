@@ -71,7 +71,10 @@ def find_files(spec: str, split: str = "train") -> list[Path]:
         return [SAMPLES_FOLDER / f"{split}.jsonl"]
     path = Path(spec).expanduser()
     if path.is_dir():
-        found = [file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")]
+        try:
+            found = [file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")]
+        except OSError as error:
+            raise DataError(f"cannot read the folder {spec!r}: {error.strerror}; change its permissions") from None
     elif path.exists():
         found = [path]
     elif glob.has_magic(spec):

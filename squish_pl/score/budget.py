@@ -87,7 +87,7 @@ class Budget:
 
     def __str__(self) -> str:
         if not self.unit.is_share:
-            return f"{self.value} {self.unit.value}"
+            return f"{self.value} {self.unit.value.removesuffix('s') if self.value == 1 else self.unit.value}"
         percent = Decimal(self.value.numerator) * 100 / Decimal(self.value.denominator)
         return f"{percent.normalize():f}%" + (" tokens" if self.unit.counts_tokens else "")
 

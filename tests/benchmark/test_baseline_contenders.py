@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -100,7 +101,7 @@ def test_seventy_percent_of_the_budget(byte_tokenizer: PreTrainedTokenizerFast, 
     assert summary(counting(Opening(share=0.7), byte_tokenizer), "x" * 100, budget) == "x" * length
 
 
-@pytest.mark.parametrize(("share", "shown"), [(0, "0.0"), (1.1, "1.1")])
+@pytest.mark.parametrize(("share", "shown"), [(0.0, "0.0"), (1.1, "1.1"), (math.nan, "nan"), (math.inf, "inf")])
 def test_a_share_out_of_range(share: float, shown: str) -> None:
     assert Opening(share=share).problems() == [f"share must be above 0 and at most 1, but is {shown}"]
 
@@ -291,7 +292,7 @@ def test_identities_tell_settings_apart_and_nothing_else(byte_tokenizer: PreTrai
     assert len({contender.identity for contender in contenders}) == 5
     # the tokenizer decides only where a budget counts tokens
     assert [c.identity for c in all_of(byte_tokenizer)] == [c.identity for c in contenders[:4]]
-    assert Opening("other").identity == Opening().identity == f"Opening 1, squish-pl {__version__}"
+    assert Opening("other").identity == Opening().identity == f"Opening 1.0, squish-pl {__version__}"
     assert RandomSentences(samples=5).identity == RandomSentences().identity
 
 

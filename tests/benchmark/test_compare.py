@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from collections.abc import Iterator
@@ -23,8 +24,8 @@ from squish_pl.benchmark.report.findings import ShownDocument
 from squish_pl.benchmark.report.token_spans import by_span, token_spans
 from squish_pl.benchmark.results import result_lines
 from squish_pl.benchmark.runner import Entry, as_scored
-from squish_pl.benchmark.store import Store
-from squish_pl.errors import ConfigError, ModelError
+from squish_pl.benchmark.store import ScoreKey, Store
+from squish_pl.errors import ConfigError, DataError, ModelError, SquishError
 from squish_pl.score import ScoreTemplate, SquishScorer
 from squish_pl.score.novelty import copied_tokens
 from squish_pl.settings import ScoreSettings
@@ -273,3 +274,57 @@ def test_progress_without_a_terminal(caplog: pytest.LogCaptureFixture) -> None:
         for _ in range(3):
             progress.advance()
     assert [record.getMessage() for record in caplog.records] == ["asking: 3 of 3, 0 s"]
+
+
+def test_a_contender_that_breaks_the_rules_is_named(store: Store) -> None:
+    class Odd(Scripted):
+        def summarise(self, tasks: list[Task]) -> Iterator[tuple[Task, Answer]]:  # type: ignore[override]
+            yield from self.given(tasks)
+
+    for given in (
+        lambda tasks: ["a summary"],
+        lambda tasks: [(tasks[0], "a summary")],
+        lambda tasks: [(Task(Document("not asked"), "40%"), written("a"))],
+    ):
+        contender = Odd("odd")
+        contender.given = given  # type: ignore[attr-defined]
+        with pytest.raises(SquishError, match="the contender 'odd' gave"):
+            runner.ask([Entry(contender, contender.tasks(DOCUMENTS, ["40%"]))], store)
+        assert contender.closed == 1
+
+
+def test_half_a_surrogate_pair_in_an_answer(store: Store) -> None:
+    contender = Scripted("\udce9", written("\ud800 hi"), written("b"))
+    tasks = contender.tasks(DOCUMENTS, ["40%"])
+    runner.ask([Entry(contender, tasks)], store)
+    assert contender.name == "?"
+    assert store.answers(contender, tasks)[tasks[0]].summary == "? hi"
+
+
+def test_documents_of_which_nothing_is_left(tiny_model_folder: Path) -> None:
+    what = Comparison([Opening()], [Reference(str(tiny_model_folder))], ["40%"])
+    with pytest.raises(DataError, match="nothing is left of 1 documents cut to 1 tokens, such as '😀 x'"):
+        prepare(what, [Document("😀 x"), Document("ab")], "here", 1)
+
+
+def test_a_second_measurement_changes_no_score(tiny_model_folder: Path, store: Store) -> None:
+    run(tiny_model_folder, store, GivenText("g", "a goat"), shown=0)
+    store._database.execute("UPDATE scores SET score = replace(score, '\"copied\": 0.', '\"copied\": 0.5')")
+    again = run(tiny_model_folder, store, GivenText("g", "a goat"), shown=2)  # measured again for its savings
+    stored = store._database.execute("SELECT score FROM scores").fetchall()
+    shown = [row.scores["tiny"].copied for row in again.rows]
+    assert sorted(shown) == sorted(json.loads(score)["copied"] for (score,) in stored)
+    assert min(shown) >= 0.5
+    assert [d.summaries[0].saved is not None for d in again.findings.documents()] == [True, True]
+
+
+def test_scores_are_measured_by_whole_documents() -> None:
+    counts = {"a": 40, "b": 30, "c": 3}
+    keys = [ScoreKey(document, "10%", str(i)) for document, count in counts.items() for i in range(count)]
+    assert [len(some) for some in runner._portions(keys)] == [70, 3]
+
+
+def test_a_reference_must_not_be_called_like_the_mean(tiny_model_folder: Path) -> None:
+    what = Comparison([Opening()], [Reference(str(tiny_model_folder), "mean of references")], ["40%"])
+    (problem,) = what.problems()
+    assert "is the name of their mean" in problem

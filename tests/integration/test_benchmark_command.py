@@ -220,6 +220,7 @@ def test_the_originals_rules(tiny_model_folder, tmp_path, capsys):
         (["--max_documents", "0"], ["max_documents must be at least 1"]),
         (['--references=[{"base": "./no/such"}]'], ["there is no folder './no/such'"]),
         (["--report", "docs.jsonl"], ["docs.jsonl' is a file"]),
+        (['--contenders=[{"class_path": "Opening", "init_args": {"share": .nan}}]'], ["share must be above 0"]),
         (["--logs", "docs.jsonl/x"], ["logs", "docs.jsonl"]),
         (["--store", "docs.jsonl"], ["docs.jsonl is no SQLite file"]),
         (["--device", "cuda:9"], ["the device 'cuda:9' cannot be used"]),
@@ -250,6 +251,15 @@ def test_mistakes_are_one_message(changes, words, tiny_model_folder, tmp_path, c
     assert "Traceback" not in err
     for word in words:
         assert word in err
+
+
+@pytest.mark.parametrize("key", ["store", "documents", "budgets", "references", "rank_by", "min_characters"])
+def test_null_where_there_must_be_something(key, tiny_model_folder, tmp_path, capsys):
+    config = write_config(tmp_path, tiny_model_folder, ["Opening"], **{key: None})
+    code, _, err = run_cli(["validate", "--config", str(config)], capsys)
+    assert code == 2
+    assert f"{key} must not be null" in err
+    assert "Traceback" not in err
 
 
 def test_a_document_too_long_for_the_reference_is_found_before_anybody_is_asked(

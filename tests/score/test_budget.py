@@ -25,13 +25,13 @@ READ = [
     ("500 chars", Fraction(500), BudgetUnit.CHARACTERS, "500 chars"),
     ("500CHARS", Fraction(500), BudgetUnit.CHARACTERS, "500 chars"),
     ("500 characters", Fraction(500), BudgetUnit.CHARACTERS, "500 chars"),
-    ("1 char", Fraction(1), BudgetUnit.CHARACTERS, "1 chars"),
+    ("1 char", Fraction(1), BudgetUnit.CHARACTERS, "1 char"),
     ("5% tokens", Fraction(1, 20), BudgetUnit.TOKEN_SHARE, "5% tokens"),
     ("5%Tokens", Fraction(1, 20), BudgetUnit.TOKEN_SHARE, "5% tokens"),
     ("12.25 %  TOKENS", Fraction(49, 400), BudgetUnit.TOKEN_SHARE, "12.25% tokens"),
     ("64 tokens", Fraction(64), BudgetUnit.TOKENS, "64 tokens"),
     ("64\ttokens\n", Fraction(64), BudgetUnit.TOKENS, "64 tokens"),
-    ("1 token", Fraction(1), BudgetUnit.TOKENS, "1 tokens"),
+    ("1 token", Fraction(1), BudgetUnit.TOKENS, "1 token"),
     ("64.0 tokens", Fraction(64), BudgetUnit.TOKENS, "64 tokens"),
 ]
 

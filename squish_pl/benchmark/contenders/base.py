@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from transformers import PreTrainedTokenizerBase
 
 from squish_pl.benchmark.records import Answer, Task
+from squish_pl.tokens import whole_characters
 from squish_pl.types import Document
 
 
@@ -29,7 +30,7 @@ class Contender(abc.ABC):
     is_free = False
 
     def __init__(self, name: str, samples: int = 1) -> None:
-        self.name, self.samples = name, samples
+        self.name, self.samples = whole_characters(name), samples
         self.tokenizer: PreTrainedTokenizerBase | None = None
 
     @property

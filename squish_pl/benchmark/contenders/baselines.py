@@ -64,7 +64,7 @@ class Opening(Baseline):
 
     def __init__(self, name: str | None = None, share: float = 1.0) -> None:
         super().__init__(name or ("opening" if share == 1 else f"opening, {share:.0%}"))
-        self.share = Fraction(str(share))  # "0.7" is exactly 7/10
+        self.share = float(share)
 
     @property
     def settings(self) -> str:
@@ -72,11 +72,12 @@ class Opening(Baseline):
 
     def problems(self) -> list[str]:
         """What is wrong with its settings, a sentence each."""
-        return [] if 0 < self.share <= 1 else [f"share must be above 0 and at most 1, but is {float(self.share)}"]
+        return [] if 0 < self.share <= 1 else [f"share must be above 0 and at most 1, but is {self.share}"]
 
     def write(self, task: Task, budget: Budget) -> str:
         """The opening, cut to its share of the budget."""
-        return lead(task.document.text, Budget(budget.value * self.share, budget.unit), self.tokenizer)
+        value = budget.value * Fraction(str(self.share))  # "0.7" is exactly 7/10
+        return lead(task.document.text, Budget(value, budget.unit), self.tokenizer)
 
 
 class Sentences(Baseline):
