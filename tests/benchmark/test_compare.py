@@ -328,3 +328,30 @@ def test_a_reference_must_not_be_called_like_the_mean(tiny_model_folder: Path) -
     what = Comparison([Opening()], [Reference(str(tiny_model_folder), "mean of references")], ["40%"])
     (problem,) = what.problems()
     assert "is the name of their mean" in problem
+
+
+def test_scoring_that_was_stopped_ends_with_the_same_figures(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = [Document(f"{TEXTS[i % 2]} {'And more. ' * (i % 4)}{i}") for i in range(9)]
+    contenders = [Opening(), Opening(share=0.5), GivenText("g", "a goat")]
+    what = Comparison(contenders, [Reference(str(tiny_model_folder), "tiny")], ["20%", "40%"])
+    monkeypatch.setattr(runner, "_SCORED_AT_A_TIME", 10)
+
+    def rows(path: Path) -> list[object]:
+        with Store(path) as store:
+            return [row.scores for row in compare(what, prepare(what, documents, "here"), store, CPU).rows]
+
+    whole = rows(tmp_path / "whole.sqlite")
+    put, portions = Store.put_scores, []
+
+    def stop_after_two(*arguments: object) -> None:
+        portions.append(put(*arguments))  # type: ignore[arg-type, func-returns-value]
+        if len(portions) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "put_scores", stop_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        rows(tmp_path / "stopped.sqlite")
+    assert rows(tmp_path / "stopped.sqlite") == whole  # to the last digit
+    assert len(portions) > 3
