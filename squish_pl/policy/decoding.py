@@ -68,10 +68,10 @@ class PaddedDecoder(Decoder):
             past_key_values=self._cache,
             logits_to_keep=1,
         )
-        self._cache.batch_repeat_interleave(self.group_size)
-        self._mask = mask.repeat_interleave(self.group_size, dim=0)
-        self._position = positions[:, -1:].repeat_interleave(self.group_size, dim=0)
-        return output.logits[:, -1].repeat_interleave(self.group_size, dim=0)
+        self._mask, self._position = mask, positions[:, -1:]
+        rows = torch.arange(len(prompts), device=self.device).repeat_interleave(self.group_size)
+        self.keep(rows)
+        return output.logits[rows, -1]
 
     def step(self, tokens: Tensor) -> Tensor:
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], dim=1)
@@ -86,7 +86,7 @@ class PaddedDecoder(Decoder):
         return output.logits[:, -1]
 
     def keep(self, rows: Tensor) -> None:
-        self._cache.batch_select_indices(rows)
+        self._cache.reorder_cache(rows)  # which layers of linear attention know too
         self._mask, self._position = self._mask[rows], self._position[rows]
 
 

@@ -62,6 +62,31 @@ def test_greedy_summaries_are_those_of_generate(folders: dict[str, Path], archit
     assert {answer.complete for answer in given.values() if answer.outcome is Outcome.WRITTEN} == {True, False}
 
 
+def test_a_hybrid_of_linear_and_full_attention_writes_as_generate_does(tmp_path: Path) -> None:
+    qwen = pytest.importorskip("transformers.models.qwen3_5")
+    torch.manual_seed(0)
+    linear = {"linear_num_key_heads": 2, "linear_num_value_heads": 4}
+    linear |= {"linear_key_head_dim": 8, "linear_value_head_dim": 8}
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "initializer_range": 0.2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "vocab_size": 258}
+    ends = {"bos_token_id": 256, "eos_token_id": 257, "tie_word_embeddings": True}
+    model = qwen.Qwen3_5ForCausalLM(qwen.Qwen3_5TextConfig(**shape, **heads, **linear, **ends)).eval()
+    assert set(model.config.layer_types) == {"linear_attention", "full_attention"}
+    model.save_pretrained(tmp_path)
+    make_byte_tokenizer().save_pretrained(tmp_path)
+    contender = local(tmp_path)
+    given = answers(contender, contender.tasks(DOCUMENTS, BUDGETS))  # rows leave on the way
+    for task, answer in given.items():
+        prompt = PROMPT.build(task.document, Budget.parse(task.budget), make_byte_tokenizer())
+        assert answer.completion_tokens is not None
+        expected = text_by_generate(model, prompt.token_ids, answer.completion_tokens)
+        assert (answer.summary or "") == expected.removesuffix("U").strip()
+    drawn = local(tmp_path, samples=3, temperature=1.0)
+    tasks = drawn.tasks(DOCUMENTS[:1], BUDGETS)
+    assert answers(drawn, tasks) == answers(local(tmp_path, samples=3, temperature=1.0), tasks)
+    assert len({answer.summary for answer in answers(drawn, tasks).values()}) > 3
+
+
 def test_an_adapter_writes_what_validation_writes(folders: dict[str, Path]) -> None:
     base, adapter = str(folders["qwen3"]), str(folders["adapter1"])
     module = SquishModule(
