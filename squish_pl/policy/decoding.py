@@ -86,7 +86,8 @@ class PaddedDecoder(Decoder):
         return output.logits[:, -1]
 
     def keep(self, rows: Tensor) -> None:
-        self._cache.reorder_cache(rows)  # which layers of linear attention know too
+        # layers of linear attention know this one too; its annotation names a legacy tensor type
+        self._cache.reorder_cache(rows)  # type: ignore[arg-type]
         self._mask, self._position = self._mask[rows], self._position[rows]
 
 
