@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from squish_pl.errors import CheckpointError
+from squish_pl.errors import CheckpointError, first_line
 from squish_pl.permissions import usual_mode
 
 
@@ -61,5 +61,5 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except FileNotFoundError:
             raise CheckpointError(f"there is no checkpoint {path}") from None
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise CheckpointError(f"{path} is not a checkpoint that can be read: {reason}") from None

@@ -25,11 +25,7 @@ def module_problems(m: SquishModule) -> list[str]:
     for key, names in (("budgets", m.budget_names), ("validation_budgets", m.validation_budget_names)):
         if not names:
             found.append(f"model.{key} must name at least one budget")
-        for name in names:
-            try:
-                Budget.parse(name)
-            except BudgetError as error:
-                found.append(f"model.{key}: {error}")
+        found += [f"model.{key}: {problem}" for problem in Budget.problems(names)]
     if m.group_size < 2:
         found.append(
             f"model.group_size must be at least 2, but is {m.group_size}: summaries are judged against their group"

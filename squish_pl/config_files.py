@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -21,12 +21,8 @@ def find_configs(arguments: list[str]) -> list[str]:
         SquishError: There is no such configuration; the message names those there are.
     """
     found = list(arguments)
-    for i, argument in enumerate(arguments):
-        flag, equals, name = argument.partition("=")
-        if flag in _FLAGS and equals:
-            found[i] = f"{flag}={find_config(name)}"
-        elif argument in _FLAGS and i + 1 < len(arguments):
-            found[i + 1] = find_config(arguments[i + 1])
+    for place, before, name in _named(arguments):
+        found[place] = before + find_config(name)
     return found
 
 
@@ -34,11 +30,7 @@ def names_key(arguments: list[str], key: str) -> bool:
     """Whether arguments, or a configuration among them, set a key of the top level."""
     if any(argument.startswith((f"--{key}=", f"--{key}+")) or argument == f"--{key}" for argument in arguments):
         return True
-    values = [
-        argument.partition("=")[2] for argument in arguments if argument.startswith(tuple(f"{f}=" for f in _FLAGS))
-    ]
-    values += [value for flag, value in pairwise(arguments) if flag in _FLAGS]
-    for value in values:
+    for _, _, value in _named(arguments):
         try:
             content = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError):
@@ -46,6 +38,16 @@ def names_key(arguments: list[str], key: str) -> bool:
         if isinstance(content, dict) and key in content:
             return True
     return False
+
+
+def _named(arguments: list[str]) -> Iterator[tuple[int, str, str]]:
+    """Where configurations are named: the argument's place, what stands in it before the name, the name."""
+    for i, argument in enumerate(arguments):
+        flag, equals, name = argument.partition("=")
+        if flag in _FLAGS and equals:
+            yield i, f"{flag}=", name
+        elif argument in _FLAGS and i + 1 < len(arguments):
+            yield i + 1, "", arguments[i + 1]
 
 
 def find_config(name: str) -> str:

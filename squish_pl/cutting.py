@@ -6,7 +6,7 @@ import dataclasses
 
 from transformers import PreTrainedTokenizerBase
 
-from squish_pl.tokens import count_tokens
+from squish_pl.tokens import count_tokens, encode_with_offsets
 from squish_pl.types import Document
 
 _REACH = 8  # tokens behind the limit in which a longer prefix that fits is looked for
@@ -54,9 +54,7 @@ def _upper_bound(text: str, tokenizer: PreTrainedTokenizerBase, max_tokens: int)
     size = _CHARACTERS_PER_TOKEN * (max_tokens + 2 * _REACH)
     while True:
         head = text[:size]
-        encoded = tokenizer(
-            head, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
-        )
+        encoded = encode_with_offsets(tokenizer, head)
         # Where the head ends inside the text, its last tokens may not be those of the text.
         if len(encoded.input_ids) > max_tokens + 2 * _REACH or len(head) == len(text):
             break

@@ -44,6 +44,11 @@ class CheckpointError(SquishError):
     """A checkpoint or adapter that cannot be written or read."""
 
 
+def first_line(error: Exception) -> str:
+    """What a library's error says, without its further lines; its name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 _collected: ContextVar[list[str] | None] = ContextVar("collected_problems", default=None)
 
 

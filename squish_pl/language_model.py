@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from squish_pl.errors import ModelError
+from squish_pl.errors import ModelError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ def explain_load_errors(what: str, base: str) -> Iterator[None]:
     except Exception as error:  # damaged or strange files fail in many ways
         local = Path(base).exists()
         offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         advice = (
             "check that the folder holds a complete Hugging Face model and the settings name what is in it"
             if local

@@ -6,7 +6,7 @@ import hashlib
 import json
 from functools import lru_cache
 
-from transformers import PreTrainedTokenizerBase
+from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from squish_pl.errors import ModelError
 
@@ -20,6 +20,17 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
         return []
     return list(
         tokenizer(whole_characters(text), add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
+    )
+
+
+def encode_with_offsets(tokenizer: PreTrainedTokenizerBase, text: str) -> BatchEncoding:
+    """The same ids with the characters each stands for (`offset_mapping`); of a fast tokenizer alone."""
+    return tokenizer(
+        whole_characters(text),
+        add_special_tokens=False,
+        split_special_tokens=True,
+        return_offsets_mapping=True,
+        verbose=False,
     )
 
 

@@ -11,7 +11,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # tiny models run best on one thread; proce
 
 import pytest
 import torch
-from tiny import ARCHITECTURES, make_byte_tokenizer, make_tiny_model
+from tiny import ARCHITECTURES, make_byte_tokenizer, make_tiny_model, save_tiny_model
 from transformers import PreTrainedTokenizerFast
 
 torch.set_num_threads(1)
@@ -30,19 +30,13 @@ def chat_tokenizer() -> PreTrainedTokenizerFast:
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random Qwen3 with its tokenizer, saved as a Hugging Face folder."""
-    folder = tmp_path_factory.mktemp("tiny-qwen3")
-    make_tiny_model("qwen3").save_pretrained(folder)
-    make_byte_tokenizer().save_pretrained(folder)
-    return folder
+    return save_tiny_model("qwen3", tmp_path_factory.mktemp("tiny-qwen3"))
 
 
 @pytest.fixture(scope="session")
 def tiny_llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random Llama with its tokenizer, saved as a Hugging Face folder."""
-    folder = tmp_path_factory.mktemp("tiny-llama")
-    make_tiny_model("llama").save_pretrained(folder)
-    make_byte_tokenizer().save_pretrained(folder)
-    return folder
+    return save_tiny_model("llama", tmp_path_factory.mktemp("tiny-llama"))
 
 
 __all__ = ["ARCHITECTURES", "make_byte_tokenizer", "make_tiny_model"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -59,6 +60,13 @@ def make_tiny_model(
     if dtype == torch.float64:
         _norm_in_double(model)
     return model.to(dtype).eval()
+
+
+def save_tiny_model(architecture: str, folder: Path) -> Path:
+    """A tiny model with the byte tokenizer, as a Hugging Face folder."""
+    make_tiny_model(architecture).save_pretrained(folder)
+    make_byte_tokenizer().save_pretrained(folder)
+    return folder
 
 
 def _norm_in_double(model: PreTrainedModel) -> None:

@@ -22,8 +22,7 @@ from squish_pl.benchmark.report.gather import contenders_in_order, shown_documen
 from squish_pl.benchmark.runner import Entry
 from squish_pl.benchmark.store import Store
 from squish_pl.cutting import cut_document
-from squish_pl.errors import BudgetError, ConfigError, DataError
-from squish_pl.language_model import pick_dtype
+from squish_pl.errors import ConfigError, DataError
 from squish_pl.score import Budget
 from squish_pl.settings import ScoreSettings
 from squish_pl.tokens import tokenizer_hash
@@ -57,7 +56,8 @@ class Comparison:
 
     def problems(self) -> list[str]:
         """What is wrong with the settings, a sentence each."""
-        found = _budget_problems(self.budgets)
+        found = [] if self.budgets else ["budgets must name at least one"]
+        found += [f"budgets: {problem}" for problem in Budget.problems(self.budgets)]
         for what, names in (
             ("contenders", [contender.name for contender in self.contenders]),
             ("references", [reference.title for reference in self.references]),
@@ -164,7 +164,7 @@ def compare(what: Comparison, work: Prepared, store: Store, device: torch.device
     hashes = frozenset(text_hash(document.text) for document in looked_at)
     rows, cut = runner.answers(entries, store), what.original_rules
     scored = {r.title: runner.score(r, what.score, device, rows, store, hashes, cut) for r in what.references}
-    rows = runner.with_scores(rows, scored, what.references, cut)
+    rows = runner.with_scores(rows, scored)
     titles = [reference.title for reference in what.references]
     board = leaderboard(rows, titles, what.rank_by, what.original_rules)
     order = contenders_in_order(board, rows)
@@ -174,7 +174,7 @@ def compare(what: Comparison, work: Prepared, store: Store, device: torch.device
         facts={
             "documents": work.source,
             "budgets": ", ".join(budgets),
-            "references": ", ".join(f"{r.title} ({_dtype(r, device)} on {device.type})" for r in what.references),
+            "references": ", ".join(f"{r.title} ({r.dtype_on(device)} on {device.type})" for r in what.references),
             "frame": what.score.template.frame,
             "copied": f"token n-grams of {ngram} shared with the summary",
             "rules": "the original's" if cut else "over the budget or unparsable counts 0; failed is left out",
@@ -190,22 +190,8 @@ def compare(what: Comparison, work: Prepared, store: Store, device: torch.device
     return Compared(rows, findings)
 
 
-def _dtype(reference: Reference, device: torch.device) -> str:
-    return str(pick_dtype(reference.dtype, device)).removeprefix("torch.")
-
-
 def _one_vocabulary(references: Sequence[Reference]) -> None:
     if len({tokenizer_hash(reference.tokenizer) for reference in references}) > 1:
         raise ConfigError(
             ["budgets in tokens are counted by the reference, but these references count differently: use characters"]
         )
-
-
-def _budget_problems(budgets: Sequence[str]) -> list[str]:
-    found = [] if budgets else ["budgets must name at least one"]
-    for budget in budgets:
-        try:
-            Budget.parse(budget)
-        except BudgetError as error:
-            found.append(f"budgets: {error}")
-    return found

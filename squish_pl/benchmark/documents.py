@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 from squish_pl.data.filters import Selection, read_documents
 from squish_pl.data.sources import is_hub, open_source
 from squish_pl.errors import DataError
@@ -15,7 +13,7 @@ def load_documents(source: str, most: int | None = None, selection: Selection = 
 
     Args:
         source: As for training: "samples" (the validation articles), a file, a folder, a glob or hub://.
-        most: How many are read.
+        most: How many are wanted.
         selection: Lengths they must have.
 
     Raises:
@@ -23,19 +21,17 @@ def load_documents(source: str, most: int | None = None, selection: Selection = 
     """
     if is_hub(source) and most is None:
         raise DataError(f"{source} is a whole dataset: say with max_documents how many of it are read")
-    found = [(d, selection.objection(d)) for d in _first(source, most, selection)]
-    documents = [document for document, objection in found if objection is None]
+    documents: list[Document] = []
+    objections: dict[str, None] = {}  # in the order they came
+    for document in read_documents(open_source(source, "validation")):
+        objection = selection.objection(document)
+        if objection is not None:
+            objections[objection] = None
+            continue
+        documents.append(document)
+        if len(documents) == most:
+            break
     if not documents:
-        reasons = ", ".join(dict.fromkeys(objection for _, objection in found if objection))
-        raise DataError(
-            f"{source} gave no document to summarise" + (f": all are {reasons}" if reasons else ": it is empty")
-        )
+        why = f"all are {', '.join(objections)}" if objections else "it is empty"
+        raise DataError(f"{source} gave no document to summarise: {why}")
     return documents
-
-
-def _first(source: str, most: int | None, selection: Selection) -> list[Document]:
-    documents = read_documents(open_source(source, "validation"))
-    if most is None:
-        return list(documents)
-    # those that are left out do not count
-    return list(islice((d for d in documents if selection.objection(d) is None), most))

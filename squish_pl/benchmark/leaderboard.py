@@ -117,6 +117,13 @@ class Leaderboard:
     original_rules: bool
     notes: list[str]
 
+    def groups(self) -> dict[tuple[str, str], list[Standing]]:
+        """The standings of each (budget, reference)."""
+        found: dict[tuple[str, str], list[Standing]] = {}
+        for standing in self.standings:
+            found.setdefault((standing.budget, standing.reference), []).append(standing)
+        return found
+
 
 def leaderboard(
     rows: Iterable[Row], references: Sequence[str], rank_by: RankBy = "squish", original_rules: bool = False
@@ -139,12 +146,12 @@ def leaderboard(
     board = Leaderboard([], rank_by, original_rules, [_ORIGINAL_RULES] if original_rules else [])
     for budget, asked in by_budget.items():
         for reference, names in views.items():
-            results = [_result(name, own, names, original_rules) for name, own in _by_contender(asked)]
+            results = [_result(own, names, budget, reference, original_rules) for own in _by_contender(asked)]
             if original_rules:
-                few = [result for result in results if result.coverage < LEAST_COVERAGE]
-                board.notes.extend(f"Left out at {budget} ({reference}): {r.contender}, {r.coverage:.0%}" for r in few)
-                results = [result for result in results if result not in few]
-            board.standings.extend(_rank(results, budget, reference, rank_by))
+                few = [r.standing for r in results if r.standing.coverage < LEAST_COVERAGE]
+                board.notes.extend(f"Left out at {budget} ({reference}): {s.contender}, {s.coverage:.0%}" for s in few)
+                results = [result for result in results if result.standing not in few]
+            board.standings.extend(_rank(results, rank_by))
     return board
 
 
@@ -160,25 +167,17 @@ class _Counted(NamedTuple):
     copied: float
 
 
-@dataclass(frozen=True)
-class _Result:
-    """A contender's figures before it has a rank; the scores by document hash."""
+class _Result(NamedTuple):
+    """A contender's standing before it has a rank, and the scores it is made of, by document hash."""
 
-    contender: str
-    is_baseline: bool
+    standing: Standing
     squish: dict[str, float]
     novel: dict[str, float]
-    coverage: float
-    failed: int
-    unparsable: float
-    over_budget: float
-    length_used: float
-    copied: float
 
 
-def _by_contender(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
+def _by_contender(rows: Iterable[Row]) -> list[list[Row]]:
     ordered = sorted(rows, key=lambda row: row.contender)
-    return [(name, list(own)) for name, own in groupby(ordered, key=lambda row: row.contender)]
+    return [list(own) for _, own in groupby(ordered, key=lambda row: row.contender)]
 
 
 def _count(row: Row, references: Sequence[str]) -> _Counted | None:
@@ -202,16 +201,24 @@ def _count(row: Row, references: Sequence[str]) -> _Counted | None:
     )
 
 
-def _result(contender: str, rows: Sequence[Row], references: Sequence[str], drop_zeros: bool) -> _Result:
+def _result(rows: Sequence[Row], references: Sequence[str], budget: str, reference: str, drop_zeros: bool) -> _Result:
     answered = [counted for row in rows if (counted := _count(row, references)) is not None]
     kept = [counted for counted in answered if counted.squish != 0] if drop_zeros else answered
+    squish = _by_document((counted.document, counted.squish) for counted in kept)
+    novel = _by_document((counted.document, counted.novel) for counted in kept)
     # infinite where a short document's budget allows nothing
     lengths = [(counted.document, counted.length_used) for counted in answered if math.isfinite(counted.length_used)]
-    return _Result(
-        contender=contender,
+    standing = Standing(
+        budget=budget,
+        reference=reference,
+        rank=0,
+        contender=rows[0].contender,
         is_baseline=rows[0].is_baseline,
-        squish=_by_document((counted.document, counted.squish) for counted in kept),
-        novel=_by_document((counted.document, counted.novel) for counted in kept),
+        squish=_estimate(squish.values()),
+        novel=_estimate(novel.values()),
+        ahead=None,
+        resolved=None,
+        documents=len(squish),
         coverage=len(kept) / len(rows),
         failed=len(rows) - len(answered),
         unparsable=_mean(counted.unparsable for counted in answered),
@@ -219,6 +226,7 @@ def _result(contender: str, rows: Sequence[Row], references: Sequence[str], drop
         length_used=_mean(_by_document(lengths).values()),
         copied=_mean(_by_document((counted.document, counted.copied) for counted in answered).values()),
     )
+    return _Result(standing, squish, novel)
 
 
 def _by_document(values: Iterable[tuple[str, float]]) -> dict[str, float]:
@@ -230,33 +238,13 @@ def _by_document(values: Iterable[tuple[str, float]]) -> dict[str, float]:
     return {document: mean for document, mean in means.items() if not math.isnan(mean)}
 
 
-def _rank(results: Sequence[_Result], budget: str, reference: str, rank_by: RankBy) -> list[Standing]:
+def _rank(results: Sequence[_Result], rank_by: RankBy) -> list[Standing]:
     def score(result: _Result) -> dict[str, float]:
         return result.squish if rank_by == "squish" else result.novel
 
     # those without any score come last
     ranked = sorted(results, key=lambda result: -_mean(score(result).values()) if score(result) else math.inf)
-    standings = [
-        Standing(
-            budget=budget,
-            reference=reference,
-            rank=rank,
-            contender=result.contender,
-            is_baseline=result.is_baseline,
-            squish=_estimate(result.squish.values()),
-            novel=_estimate(result.novel.values()),
-            ahead=None,
-            resolved=None,
-            documents=len(result.squish),
-            coverage=result.coverage,
-            failed=result.failed,
-            unparsable=result.unparsable,
-            over_budget=result.over_budget,
-            length_used=result.length_used,
-            copied=result.copied,
-        )
-        for rank, result in enumerate(ranked, 1)
-    ]
+    standings = [replace(result.standing, rank=rank) for rank, result in enumerate(ranked, 1)]
     for place, (better, next_one) in enumerate(pairwise(ranked)):
         mine, other = score(better), score(next_one)
         differences = [mine[document] - other[document] for document in mine if document in other]

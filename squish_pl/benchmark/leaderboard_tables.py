@@ -7,7 +7,6 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
-from itertools import groupby
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, JustifyMethod
@@ -126,10 +125,9 @@ def _wide() -> Console:
 
 def _groups(board: Leaderboard) -> list[tuple[str, list[Standing]]]:
     by = "SQUISH" if board.rank_by == "squish" else "SQUISH-novel"
-    grouped = groupby(board.standings, key=lambda standing: (standing.budget, standing.reference))
     return [
-        (f"Budget {budget}, reference {reference}, ranked by {by}; means [95 % bootstrap interval]", list(standings))
-        for (budget, reference), standings in grouped
+        (f"Budget {budget}, reference {reference}, ranked by {by}; means [95 % bootstrap interval]", standings)
+        for (budget, reference), standings in board.groups().items()
     ]
 
 

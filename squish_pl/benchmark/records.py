@@ -62,6 +62,9 @@ class Answer:
     seconds: float | None = None
 
 
+NOT_SCORED = "not scored: with its document it is too long for the reference"  #: of a written summary without scores
+
+
 @dataclass(frozen=True, slots=True)
 class ScoreRecord:
     """The scores of one written summary under one reference.

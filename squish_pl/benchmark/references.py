@@ -74,6 +74,10 @@ class Reference:
         """
         return load_tokenizer(self.base, self.gguf_file, self.revision)
 
+    def dtype_on(self, device: torch.device) -> str:
+        """Name of the dtype it measures in there."""
+        return str(pick_dtype(self.dtype, device)).removeprefix("torch.")
+
     def identity(self, settings: ScoreSettings, device: torch.device) -> str:
         """Everything that decides its scores, as text; the model need not be loaded. See `reference_identity`.
 
@@ -83,8 +87,8 @@ class Reference:
         files = base_files_hash(self.base, self.gguf_file)
         if files is None:  # the hub's name for exactly these files
             files = f"{self.base} {self.gguf_file} {getattr(self._config, '_commit_hash', None) or self.revision}"
-        dtype = str(pick_dtype(self.dtype, device)).removeprefix("torch.")
-        base = f"{files} {dtype}, tokenizer {tokenizer_hash(self.tokenizer)}, transformers {version('transformers')}"
+        tokenizer, library = tokenizer_hash(self.tokenizer), version("transformers")
+        base = f"{files} {self.dtype_on(device)}, tokenizer {tokenizer}, transformers {library}"
         return reference_identity(base, settings.template, settings.novel_ngram)
 
     def load(self, settings: ScoreSettings, device: torch.device) -> SquishScorer:

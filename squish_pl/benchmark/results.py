@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from squish_pl.benchmark.leaderboard import Row
-from squish_pl.benchmark.records import Outcome, ScoreRecord
+from squish_pl.benchmark.records import NOT_SCORED, Outcome, ScoreRecord
 from squish_pl.whole_files import written_whole
 
 
@@ -38,7 +38,7 @@ def result_lines(
             scores = row.scores.get(reference)
             line = _asked(row) | {"reference": reference} | _scored(row, scores)
             if scores is None and line["outcome"] == Outcome.WRITTEN.value:
-                line["reason"] = "not scored: with its document it is too long for the reference"
+                line["reason"] = NOT_SCORED
             beside = lead.get((row.task.document_hash, row.task.budget))
             if beside is not None and reference in beside.scores:
                 known = beside.scores[reference]

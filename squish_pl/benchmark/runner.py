@@ -52,11 +52,11 @@ class Scored:
 
     Attributes:
         identity: See `reference_identity`.
-        scores: By what was scored.
+        scores: Of each row; None where it has no written summary, or one that does not fit the reference.
     """
 
     identity: str
-    scores: dict[ScoreKey, ScoreRecord]
+    scores: list[ScoreRecord | None]
 
 
 def check_contenders(entries: Sequence[Entry], store: Store) -> None:
@@ -175,11 +175,16 @@ def score(
         cut: Whether summaries that are slightly too long are cut first.
     """
     identity = reference.identity(settings, device)
+    keys: list[ScoreKey | None] = []
     wanted: dict[ScoreKey, tuple[Task, str]] = {}
     for row in rows:
         summary = as_scored(row, cut, reference.tokenizer)
-        if summary is not None:
-            wanted[ScoreKey.of(row.task, summary)] = (row.task, summary)
+        if summary is None:
+            keys.append(None)
+            continue
+        key = ScoreKey.of(row.task, summary)
+        keys.append(key)
+        wanted[key] = (row.task, summary)
     known = store.scores(identity, wanted)
     measured = store.measured(identity) if looked_at else set()
 
@@ -201,7 +206,7 @@ def score(
                 progress.advance(len(some))
         del scorer
         release(device)
-    return Scored(identity, known)
+    return Scored(identity, [None if key is None else known.get(key) for key in keys])
 
 
 def _portions(keys: Sequence[ScoreKey]) -> Iterator[list[ScoreKey]]:
@@ -216,27 +221,12 @@ def _portions(keys: Sequence[ScoreKey]) -> Iterator[list[ScoreKey]]:
         yield some
 
 
-def with_scores(
-    rows: Sequence[Row], scored: Mapping[str, Scored], references: Sequence[Reference], cut: bool = False
-) -> list[Row]:
-    """The rows with their scores by reference.
-
-    Args:
-        rows: Answers.
-        scored: What each reference has measured, by its title.
-        references: All of them.
-        cut: As it was when they were scored.
-    """
-    found = []
-    for row in rows:
-        scores = {}
-        for reference in references:
-            summary = as_scored(row, cut, reference.tokenizer)
-            key = None if summary is None else ScoreKey.of(row.task, summary)
-            if key is not None and key in scored[reference.title].scores:
-                scores[reference.title] = scored[reference.title].scores[key]
-        found.append(replace(row, scores=scores))
-    return found
+def with_scores(rows: Sequence[Row], scored: Mapping[str, Scored]) -> list[Row]:
+    """The rows with their scores, by the references' titles."""
+    return [
+        replace(row, scores={title: s for title, of_rows in scored.items() if (s := of_rows.scores[i]) is not None})
+        for i, row in enumerate(rows)
+    ]
 
 
 _Measured = tuple[dict[ScoreKey, ScoreRecord], dict[ScoreKey, Tensor]]

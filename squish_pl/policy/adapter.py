@@ -15,7 +15,7 @@ from typing import Any
 from peft import LoraConfig, PeftConfig, PeftModel
 from transformers import PreTrainedModel
 
-from squish_pl.errors import CheckpointError, ModelError
+from squish_pl.errors import CheckpointError, ModelError, first_line
 from squish_pl.permissions import usual_mode
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def load_adapter(model: PreTrainedModel, folder: str, base_fingerprint: str, bas
             )
         return PeftModel.from_pretrained(model, str(path), is_trainable=True)
     except Exception as error:  # damaged files fail in many ways
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ModelError(
             f"{what} does not fit this base model ({reason}); name the base it was trained on, "
             f"which it calls {made_for or 'by no name'!r}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -84,6 +85,17 @@ class Budget:
         if unit.is_share and value > 1:
             raise BudgetError(f"expected a share of at most 100%, but got {text!r}")
         return cls(value, unit)
+
+    @classmethod
+    def problems(cls, texts: Iterable[str]) -> list[str]:
+        """Why those that are no budgets are none."""
+        found = []
+        for text in texts:
+            try:
+                cls.parse(text)
+            except BudgetError as error:
+                found.append(str(error))
+        return found
 
     def __str__(self) -> str:
         if not self.unit.is_share:

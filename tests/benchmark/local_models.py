@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tiny import ARCHITECTURES, make_byte_tokenizer, make_tiny_model
+from tiny import ARCHITECTURES, make_byte_tokenizer, make_tiny_model, save_tiny_model
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -31,8 +31,7 @@ BUDGETS = ["60%", "30%"]
 def save_models(root: Path) -> dict[str, Path]:
     """A model folder of each architecture, and two adapters for the Qwen3, by their names."""
     for architecture in ARCHITECTURES:
-        make_tiny_model(architecture).save_pretrained(root / architecture)
-        make_byte_tokenizer().save_pretrained(root / architecture)
+        save_tiny_model(architecture, root / architecture)
     for seed in (1, 2):
         backbone = Backbone(make_tiny_model("qwen3"), make_byte_tokenizer(), LoraSettings(r=4, alpha=8))
         generator = torch.Generator().manual_seed(seed)

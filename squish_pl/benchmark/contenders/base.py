@@ -52,7 +52,8 @@ class Contender(abc.ABC):
         Raises:
             DataError: It cannot serve these documents.
         """
-        return [Task(d, b, s) for b in budgets for d in distinct(documents) for s in range(self.samples)]
+        different = distinct(documents)
+        return [Task(d, b, s) for b in budgets for d in different for s in range(self.samples)]
 
     def check(self) -> None:  # noqa: B027 - most cannot fail
         """A quick trial before any contender is asked, so that what cannot work ends the run before it costs.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,15 +94,15 @@ class GivenSummaries(Contender):
             DataError: The file cannot be read; two lines are for the same document, budget and sample; no line's
                 document is there; or, if strict, one line's is not, or a document has no line.
         """
-        self._match(documents)
+        different = {text_hash(document.text): document for document in distinct(documents)}
+        self._match(documents, different)
         self._warn_of_other_budgets(budgets)
         samples: dict[tuple[str, str | None], set[int]] = {}
         for hashed, budget, sample in self._summaries:
             samples.setdefault((hashed, budget), set()).add(sample)
         found = []
         for budget in budgets:
-            for document in distinct(documents):
-                hashed = text_hash(document.text)
+            for hashed, document in different.items():
                 numbers = samples.get((hashed, budget), set()) | samples.get((hashed, None), set())
                 if not numbers and not self.strict:
                     numbers = {0}
@@ -146,8 +146,8 @@ class GivenSummaries(Contender):
             names["document"] = document_id(text)
         return _Line(number, record["summary"], budget, sample or 0, names, text[:_SHOWN])
 
-    def _match(self, documents: Sequence[Document]) -> None:
-        """Finds each line's document."""
+    def _match(self, documents: Sequence[Document], different: Mapping[str, Document]) -> None:
+        """Finds each line's document; `different` has those with a text of their own, by its hash."""
         lines_of: dict[tuple[str, str | None, int], _Line] = {}
         field = next((f for f in _FIELDS if all(f in line.names for line in self._lines)), None)
         for line, document in self._by_order(documents) if field is None else self._by_field(documents, field):
@@ -166,11 +166,11 @@ class GivenSummaries(Contender):
         self._summaries = {place: line.summary for place, line in lines_of.items()}
         self._hash = text_hash(json.dumps([[*place, summary] for place, summary in self._summaries.items()]))
         known = {hashed for hashed, _, _ in lines_of}
-        missing = [document for document in distinct(documents) if text_hash(document.text) not in known]
+        missing = [document for hashed, document in different.items() if hashed not in known]
         if missing and self.strict:
             name = missing[0].name or missing[0].url or missing[0].id
             raise DataError(
-                f"{self.path} has no summary for {len(missing)} of {len(distinct(documents))} documents, such as "
+                f"{self.path} has no summary for {len(missing)} of {len(different)} documents, such as "
                 f"{name!r} ({missing[0].text[:40]!r}...): give each a line, with null where there is no summary, or "
                 "leave those documents out"
             )

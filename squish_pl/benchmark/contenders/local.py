@@ -20,7 +20,7 @@ from squish_pl.benchmark.file_hash import base_files_hash, content_hash
 from squish_pl.benchmark.records import Answer, Outcome, Task, text_hash
 from squish_pl.benchmark.references import model_name, pick_device
 from squish_pl.engine import Engine
-from squish_pl.errors import ConfigError, ModelError, SquishError
+from squish_pl.errors import ConfigError, ModelError, SquishError, first_line
 from squish_pl.language_model import (
     context_length,
     load_config,
@@ -209,7 +209,7 @@ class LocalModel(Contender):
             raise
         except Exception as error:  # a chat template is a program that comes with the model
             raise ModelError(
-                f"{self.name}: the model's chat template does not take the prompt ({_first_line(error)}): "
+                f"{self.name}: the model's chat template does not take the prompt ({first_line(error)}): "
                 "leave prompt.system empty, or set prompt.chat to never"
             ) from None
         return tokenizer
@@ -229,7 +229,7 @@ class LocalModel(Contender):
         except SquishError:
             raise
         except Exception as error:  # strange models fail in many ways
-            problem = f"{type(error).__name__}: {_first_line(error)}"
+            problem = f"{type(error).__name__}: {first_line(error)}"
         if problem is not None:
             raise ModelError(f"{self.name}: a {type(model).__name__} cannot be made to write here: {problem}")
         return engine
@@ -286,7 +286,3 @@ class LocalModel(Contender):
             prompt_tokens=group.prompt_tokens,
             completion_tokens=int(mask.sum()),
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

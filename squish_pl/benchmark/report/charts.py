@@ -8,13 +8,12 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain, count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
-from squish_pl.benchmark.leaderboard import Standing
 from squish_pl.benchmark.report.chart_bars import bars
 from squish_pl.benchmark.report.chart_curves import curves
 from squish_pl.benchmark.report.chart_scatter import scatter
@@ -83,7 +82,8 @@ def charts(findings: Findings, kinds: Collection[str] = _KINDS) -> Iterator[Char
         SquishError: matplotlib is not installed.
     """
     look = looks(findings.board)
-    groups = _groups(findings.board.standings)
+    scored = findings.board.groups().items()
+    groups = {key: group for key, group in scored if any(not math.isnan(line.squish.mean) for line in group)}
     several = len({reference for _, reference in groups}) > 1
     taken: set[str] = set()
 
@@ -170,14 +170,6 @@ def write_charts(findings: Findings, folder: Path) -> list[Path]:
             "free disk space or choose another folder"
         ) from None
     return [folder / name for name in names]
-
-
-def _groups(standings: Sequence[Standing]) -> dict[tuple[str, str], list[Standing]]:
-    """By budget and reference; those without a single score are left out."""
-    groups: dict[tuple[str, str], list[Standing]] = {}
-    for standing in standings:
-        groups.setdefault((standing.budget, standing.reference), []).append(standing)
-    return {key: group for key, group in groups.items() if any(not math.isnan(line.squish.mean) for line in group)}
 
 
 def _ladders(budgets: Iterable[str]) -> dict[str, list[str]]:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,8 +100,8 @@ def _pixels(figure: Figure) -> np.ndarray:
 
 def _tables(board: Leaderboard) -> Iterator[tuple[tuple[str, str], str]]:
     """Budgets and references, each with its leaderboard in Markdown."""
-    for key, group in groupby(board.standings, key=lambda standing: (standing.budget, standing.reference)):
-        yield key, to_markdown(replace(board, standings=list(group), notes=[]))
+    for key, standings in board.groups().items():
+        yield key, to_markdown(replace(board, standings=standings, notes=[]))
 
 
 def _facts(findings: Findings) -> str:

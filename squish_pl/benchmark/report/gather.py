@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from torch import Tensor
 
 from squish_pl.benchmark.leaderboard import Leaderboard, Row
-from squish_pl.benchmark.records import Outcome, ScoreRecord, text_hash
+from squish_pl.benchmark.records import NOT_SCORED, Outcome, ScoreRecord, text_hash
 from squish_pl.benchmark.references import Reference
 from squish_pl.benchmark.report.findings import ShownDocument, ShownSummary, Usage
 from squish_pl.benchmark.report.token_spans import by_span, token_spans
@@ -25,10 +25,8 @@ _TITLE_CHARACTERS = 60
 
 def contenders_in_order(board: Leaderboard, rows: Sequence[Row]) -> list[str]:
     """Contenders by their first rank, then those that have none."""
-    ranked = sorted(board.standings, key=lambda s: s.rank) if board.standings else []
-    first = [s for s in ranked if (s.budget, s.reference) == (board.standings[0].budget, board.standings[0].reference)]
-    names = [standing.contender for standing in (*first, *board.standings)]
-    return list(dict.fromkeys([*names, *(row.contender for row in rows)]))
+    ranked = [standing.contender for standing in board.standings]  # the first budget's come first, by rank
+    return list(dict.fromkeys([*ranked, *(row.contender for row in rows)]))
 
 
 def usage(rows: Sequence[Row], order: Sequence[str]) -> list[Usage]:
@@ -149,7 +147,7 @@ def _verdict(row: Row, scores: ScoreRecord | None) -> str:
     if row.answer.outcome is Outcome.UNPARSABLE:
         return f"no summary in the answer: {row.answer.reason}"
     if scores is None:
-        return "not scored: with its document it is too long for the reference"
+        return NOT_SCORED
     if not scores.within_budget and not math.isfinite(scores.length_used):
         return "over the budget, which allows nothing"
     if not scores.within_budget:

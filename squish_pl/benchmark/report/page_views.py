@@ -97,8 +97,7 @@ def views(findings: Findings) -> list[View]:
     grouped: dict[tuple[str, str], list[Standing]] = {
         (budget, reference): [] for budget in findings.budgets for reference in board_references(findings)
     }
-    for standing in findings.board.standings:
-        grouped.setdefault((standing.budget, standing.reference), []).append(standing)
+    grouped |= findings.board.groups()
     return [
         View(budget, reference, own, Scale.of(score for s in own for score in (s.squish, s.novel)))
         for (budget, reference), own in grouped.items()

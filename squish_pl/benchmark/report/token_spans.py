@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from squish_pl.tokens import encode, whole_characters
+from squish_pl.tokens import encode, encode_with_offsets
 
 
 def token_spans(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[tuple[int, int]], list[int]]:
@@ -47,11 +47,4 @@ def _starts(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
         ids = encode(tokenizer, text)
         before = [len(tokenizer.decode(ids[:count], skip_special_tokens=False)) for count in range(len(ids))]
         return [min(start, len(text) - 1) for start in before]
-    encoded = tokenizer(
-        whole_characters(text),
-        add_special_tokens=False,
-        split_special_tokens=True,
-        return_offsets_mapping=True,
-        verbose=False,
-    )
-    return [int(start) for start, _ in encoded.offset_mapping]
+    return [int(start) for start, _ in encode_with_offsets(tokenizer, text).offset_mapping]
