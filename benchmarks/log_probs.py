@@ -13,8 +13,8 @@ from common import alternate, report
 from jsonargparse import auto_cli
 from torch import Tensor
 
-from squish_pl.language_model import pick_dtype
-from squish_pl.log_probs import SLICE_TOKENS, log_probs_of_logits, token_log_probs
+from squish_pl.lm.loading import pick_dtype
+from squish_pl.lm.log_probs import SLICE_TOKENS, log_probs_of_logits, token_log_probs
 
 
 def main(

@@ -26,12 +26,12 @@ from rich.console import Console
 from rich.table import Table
 from round import BUDGET, TEMPLATE, RoundModule, make_batches
 
-from squish_pl.memory.device import total_bytes
-from squish_pl.memory.planner import MemorySettings
-from squish_pl.phases import PHASES, POLICY, ROLLOUT, SCORING
-from squish_pl.policy import SamplingSettings
-from squish_pl.rl import ClipSettings
-from squish_pl.settings import OptimizerSettings
+from squish_pl.lm.device import total_bytes
+from squish_pl.policy.rollout import SamplingSettings
+from squish_pl.policy.memory.plan import MemorySettings
+from squish_pl.rl.losses import ClipSettings
+from squish_pl.rl.optimizer import OptimizerSettings
+from squish_pl.rl.phases import PHASES, POLICY, ROLLOUT, SCORING
 from squish_pl.types import Document
 
 CONFIG = Path(__file__).parents[1] / "configs" / "3090.yaml"

@@ -17,10 +17,10 @@ from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
-from squish_pl.memory import Limit
-from squish_pl.memory.costs import Costs
-from squish_pl.memory.planner import MemoryPlan, MemorySettings
-from squish_pl.policy import Backbone
+from squish_pl.lm.halving import Limit
+from squish_pl.policy.backbone import Backbone
+from squish_pl.policy.memory.costs import Costs
+from squish_pl.policy.memory.plan import MemoryPlan, MemorySettings
 
 
 def plan_for(backbone: Backbone, limit_gb: float, rows: int, scoring: int, learning: int) -> MemoryPlan:

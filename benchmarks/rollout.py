@@ -9,8 +9,8 @@ import torch
 from common import Model, alternate, make_backbone, make_group, report
 from jsonargparse import auto_cli
 
+from squish_pl.budget import Budget
 from squish_pl.policy.decoding import Decoder, GroupedDecoder, PaddedDecoder
-from squish_pl.score import Budget
 from squish_pl.types import Document, Prompt
 
 

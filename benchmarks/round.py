@@ -22,13 +22,16 @@ from transformers import PreTrainedTokenizerBase
 
 import squish_pl.data
 from squish_pl import SquishModule
-from squish_pl.cutting import cut_to_tokens
-from squish_pl.memory import AllocationTracker
-from squish_pl.optimizer import make_optimizer
-from squish_pl.phases import PHASES
-from squish_pl.policy import Backbone, Grouping, PromptTemplate, SamplingSettings
-from squish_pl.score import Budget
-from squish_pl.tokens import encode_markup
+from squish_pl.budget import Budget
+from squish_pl.lm.cutting import cut_to_tokens
+from squish_pl.lm.tokens import encode_markup
+from squish_pl.policy.backbone import Backbone
+from squish_pl.policy.passes import Grouping
+from squish_pl.policy.prompts import PromptTemplate
+from squish_pl.policy.rollout import SamplingSettings
+from squish_pl.policy.memory.tracker import AllocationTracker
+from squish_pl.rl.optimizer import make_optimizer
+from squish_pl.rl.phases import PHASES
 from squish_pl.types import Document, DocumentBatch, Prompt, Rollouts, Scores
 
 TEMPLATE = PromptTemplate(close_tag="<<<never written>>>")

@@ -14,8 +14,9 @@ from jsonargparse import auto_cli
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from squish_pl.cutting import cut_to_tokens
-from squish_pl.score import FrozenModel, ScoreRequest, SquishScorer
+from squish_pl.lm.cutting import cut_to_tokens
+from squish_pl.score.reference import FrozenModel
+from squish_pl.score.scorer import ScoreRequest, SquishScorer
 
 
 class Recorder(FrozenModel):

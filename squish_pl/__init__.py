@@ -6,9 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from squish_pl.budget import Budget
     from squish_pl.data import DocumentDataModule
     from squish_pl.module import SquishModule
-    from squish_pl.score import Budget, SquishMetric, SquishScorer
+    from squish_pl.score.metric import SquishMetric
+    from squish_pl.score.scorer import SquishScorer
 
 __version__ = "0.1.0"
 __all__ = ["Budget", "DocumentDataModule", "SquishMetric", "SquishModule", "SquishScorer"]

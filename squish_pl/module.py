@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Literal, Optional, cast
+from typing import Any, Optional, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -26,133 +25,91 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerBase
 
-from squish_pl.checks import context_problems, module_problems
-from squish_pl.engine import Engine
+from squish_pl.budget import Budget
 from squish_pl.errors import CheckpointError, ModelError, SquishError, report_problems
-from squish_pl.language_model import context_length, load_config, load_model, load_tokenizer, pick_dtype
-from squish_pl.learner import Learner, OldLogProbs
-from squish_pl.memory.costs import Costs
-from squish_pl.memory.planner import Checkpointing, MemoryPlan, MemorySettings
-from squish_pl.optimizer import apply_settings, make_optimizer, state_on_device
-from squish_pl.phases import POLICY, ROLLOUT, SCORING, PhaseClock
-from squish_pl.policy import (
-    Backbone,
-    Compiling,
-    Grouping,
-    LoraSettings,
-    PromptTemplate,
-    SamplingSettings,
-)
-from squish_pl.policy.adapter import check_base
-from squish_pl.rl import (
-    ClipSettings,
-    Normalisation,
-    RewardSettings,
-    group_advantages,
-    group_rewards,
-    make_experience,
-    zero_spread,
-)
-from squish_pl.score import Budget, ScoreRequest, SquishScorer
+from squish_pl.lm.language_model import context_length
+from squish_pl.lm.loading import BaseModel
+from squish_pl.policy.adapter import LoraSettings, adapter_problems, check_base
+from squish_pl.policy.backbone import Backbone
+from squish_pl.policy.context import context_problems
+from squish_pl.policy.engine import Engine
+from squish_pl.policy.memory.costs import Costs
+from squish_pl.policy.memory.plan import MemoryPlan, MemorySettings
+from squish_pl.policy.prompts import PromptTemplate
+from squish_pl.policy.rollout import RolloutSettings, SamplingSettings
+from squish_pl.rl.advantages import group_advantages, zero_spread
+from squish_pl.rl.experience import make_experience
+from squish_pl.rl.figures import PassTotals, policy_figures, reward_figures, rollout_figures
+from squish_pl.rl.learner import Learner, LearnSettings
+from squish_pl.rl.losses import ClippedLoss, PolicyLoss
+from squish_pl.rl.optimizer import OptimizerSettings, apply_settings, make_optimizer, state_on_device
+from squish_pl.rl.phases import POLICY, ROLLOUT, SCORING, PhaseClock
+from squish_pl.rl.rewards import GroupRewards, Reward, Squish, group_rewards, reward_problems
+from squish_pl.rl.validation import Validated, ValidationSettings, Validator
+from squish_pl.score.ensemble import EnsembleScorer, ReferenceSettings, load_scorer
+from squish_pl.score.scorer import Scorer, ScoreRequest, SquishScorer
+from squish_pl.score.settings import ScoreSettings
 from squish_pl.seeds import choose, derive_seed, random_state, restore_random_state
-from squish_pl.settings import OptimizerSettings, ScoreSettings
-from squish_pl.statistics import PassTotals, policy_figures, reward_figures, rollout_figures
 from squish_pl.types import Document, DocumentBatch, Experience, Prompt, Rollouts, Scores
-from squish_pl.validation import Baseline, Validated, gather_lines, summarise, validate_groups
 
 
 class SquishModule(LightningModule):
     """Trains a LoRA adapter to write summaries that score well.
 
     Args:
-        base: Base model: hub id, folder, or "package:NAME" for files inside an installed Python package.
-        gguf_file: Name of a GGUF file in that folder or package.
-        revision: Revision of a hub model.
-        dtype: "auto" is bfloat16 on a GPU and float32 on a CPU.
+        base_model: The policy's base, and with its adapter off the (first) reference.
         adapter: Folder of a PEFT adapter to start from instead of a new one.
         lora: A new adapter's settings.
         prompt: How a summary is asked for and where it ends.
-        score: How it is scored.
-        budgets: Drawn from, one for each document of a step: "10%", "500 chars", "5% tokens", "64 tokens".
-        validation_budgets: Every validation document is summarised under each of them.
-        group_size: Summaries a document in training.
-        sampling: How they are drawn.
-        validation_temperature: 0 takes the likeliest token.
-        reward: What is rewarded.
-        advantage: "mean" (reward minus group mean), or "mean_std" (divided by the group's deviation too).
-        clip: The loss's clip.
-        policy_passes: Optimiser steps on each batch of rollouts; `max_steps` of the trainer counts these.
-        micro_batch_tokens: Most tokens in one forward and backward pass: as many groups, or completions of one group,
-            as fit. Less where memory is short; changes memory and speed, never the gradient.
-        grouping: "grouped" runs each prompt once for all its completions, exactly; "padded" once for each; "auto" is
-            grouped wherever the model and device allow it.
-        old_log_probs: "sampling" takes them as drawn; "first_pass" takes the first policy pass's, where sampling and
-            training round differently (bfloat16), so that its ratio is exactly 1.
+        rollout: What is sampled: budgets, group size, temperature.
+        score: How a summary is measured.
+        reference: Which models measure beside the base, and how their scores are combined.
+        rewards: What is rewarded: components by class_path and init_args, added up with their weights (Squish,
+            SquishNovel, OwnInformation, or a class of your own).
+        learn: Advantages, policy passes, and what invalid summaries earn.
+        loss: What a policy pass minimises, by class_path and init_args: ClippedLoss, or a class of your own.
         optimizer: AdamW's settings.
-        gradient_checkpointing: Layers that compute their activations again in backward instead of keeping them: "full"
-            all, "selective" half of them, "none"; "auto" as few as fit into memory.
-        memory: What the run may take of the device's memory.
-        compile: torch.compile of every decoder layer and of the loss; "auto" on a GPU, where it is worth its minutes.
-        attention: transformers' attn_implementation.
-        seed: Of budgets and samples.
+        memory: What the run may take of the device's memory, and how it uses it.
+        validation: Budgets, temperature and audit of validations.
     """
 
     def __init__(
         self,
-        base: str = "Qwen/Qwen3-1.7B-Base",
-        gguf_file: Optional[str] = None,
-        revision: Optional[str] = None,
-        dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = "auto",
+        base_model: BaseModel = BaseModel(),
         adapter: Optional[str] = None,
         lora: LoraSettings = LoraSettings(),
         prompt: PromptTemplate = PromptTemplate(),
+        rollout: RolloutSettings = RolloutSettings(),
         score: ScoreSettings = ScoreSettings(),
-        budgets: list[str] = ["1%", "2%", "5%", "10%", "20%"],
-        validation_budgets: list[str] = ["5%", "10%"],
-        group_size: int = 8,
-        sampling: SamplingSettings = SamplingSettings(),
-        validation_temperature: float = 0.0,
-        reward: RewardSettings = RewardSettings(),
-        advantage: Normalisation = "mean",
-        clip: ClipSettings = ClipSettings(),
-        policy_passes: int = 1,
-        micro_batch_tokens: int = 32_768,
-        grouping: Grouping = "auto",
-        old_log_probs: OldLogProbs = "sampling",
+        reference: ReferenceSettings = ReferenceSettings(),
+        rewards: list[Reward] = [Squish()],
+        learn: LearnSettings = LearnSettings(),
+        loss: PolicyLoss = ClippedLoss(),
         optimizer: OptimizerSettings = OptimizerSettings(),
-        gradient_checkpointing: Checkpointing = "auto",
         memory: MemorySettings = MemorySettings(),
-        compile: Compiling = "auto",
-        attention: str = "sdpa",
-        seed: int = 0,
+        validation: ValidationSettings = ValidationSettings(),
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.base, self.gguf_file, self.revision, self.adapter = base, gguf_file, revision, adapter
-        self.dtype_name, self.attention = dtype, attention
-        self.lora, self.prompt, self.score = lora, prompt, score
-        self.budget_names, self.validation_budget_names = list(budgets), list(validation_budgets)
-        self.group_size, self.sampling, self.validation_temperature = group_size, sampling, validation_temperature
-        self.reward, self.advantage, self.clip = reward, advantage, clip
-        self.policy_passes, self.micro_batch_tokens = policy_passes, micro_batch_tokens
-        self.grouping = grouping
-        self.old_log_probs, self.optimizer_settings = old_log_probs, optimizer
-        self.gradient_checkpointing, self.memory = gradient_checkpointing, memory
-        self.compile_model, self.seed = compile, seed
-        report_problems(module_problems(self))
+        self.base_model, self.adapter, self.lora, self.prompt = base_model, adapter, lora, prompt
+        self.rollout, self.score, self.reference = rollout, score, reference
+        self.rewards, self.learn, self.loss = list(rewards), learn, loss
+        self.optimizer, self.memory, self.validation = optimizer, memory, validation
+        groups = (base_model, lora, prompt, rollout, score, reference, learn, optimizer, memory, validation)
+        found = [problem for settings in groups for problem in settings.problems()]
+        found += adapter_problems(adapter) + reward_problems(self.rewards)
+        found += [f"loss ({type(loss).__name__}): {problem}" for problem in loss.problems()]
+        report_problems(f"model.{problem}" for problem in found)
 
         self.clock = PhaseClock()
         self.round = 0  #: batches trained on, over all stops and resumptions
         self.figures: dict[str, float] = {}  #: of the last round, by dashboard key
-        self.validated: list[Validated] = []  #: lines of the last validation
         self.validations: dict[int, dict[str, float]] = {}  #: figures of each validation, by the round before it
-        self._baseline = Baseline()
-        self._lines: list[Validated] = []
 
     # ---- the model ----
 
     def configure_model(self) -> None:
-        """Loads the base model with its adapter, once.
+        """Loads the base model with its adapter, and the other references, once.
 
         Raises:
             ModelError: The model, its tokenizer or the adapter cannot be loaded, or do not fit each other.
@@ -162,42 +119,49 @@ class SquishModule(LightningModule):
             return
         trainer = self._trainer
         device = trainer.strategy.root_device if trainer is not None else torch.device("cpu")
-        tokenizer = load_tokenizer(self.base, self.gguf_file, self.revision)
-        config = load_config(self.base, self.gguf_file, self.revision)  # checked before the weights are read
+        tokenizer = self.base_model.load_tokenizer()
+        config = self.base_model.load_config()  # checked before the weights are read
         max_tokens = getattr(getattr(trainer, "datamodule", None), "max_tokens", None)
-        report_problems(context_problems(self, tokenizer, context_length(config), max_tokens))
-        dtype = pick_dtype(self.dtype_name, device)
-        model = load_model(self.base, dtype, self.gguf_file, self.revision, self.attention)
-        backbone = Backbone(model, tokenizer, self.lora, self.adapter, self.base)
-        self.set_backbone(backbone)
+        asked = self.prompt, self.score.template, self.validation.budgets, self.rollout.max_new_tokens
+        report_problems(context_problems(*asked, tokenizer, context_length(config), max_tokens))
+        model = self.base_model.load(device)
+        self.set_backbone(Backbone(model, tokenizer, self.lora, self.adapter, self.base_model.base), device)
 
-    def set_backbone(self, backbone: Backbone) -> None:
-        """Takes a backbone instead of loading one."""
-        if self.gradient_checkpointing in ("selective", "full") and not backbone.checkpointable_layers:
+    def set_backbone(self, backbone: Backbone, device: torch.device | None = None) -> None:
+        """Takes a backbone instead of loading one.
+
+        Args:
+            backbone: The base model with its adapter.
+            device: Where it will run; by default where it lies.
+        """
+        if self.memory.checkpointing in ("selective", "full") and not backbone.checkpointable_layers:
             raise ModelError(
-                f"model.gradient_checkpointing is {self.gradient_checkpointing!r}, but this model has no layers that "
+                f"model.memory.checkpointing is {self.memory.checkpointing!r}, but this model has no layers that "
                 "can do it: set it to auto or none"
             )
         self.backbone = backbone
         self.tokenizer: PreTrainedTokenizerBase = backbone.tokenizer
+        device = device or backbone.device
         template, ngram, batch_tokens = self.score.template, self.score.novel_ngram, self.score.batch_tokens
-        self.scorer = SquishScorer(backbone.reference, backbone.tokenizer, template, ngram, batch_tokens)
-        plan = MemoryPlan(
-            Costs(backbone),
-            self.memory,
-            self.gradient_checkpointing,
-            self.sampling.max_rows,
-            self.scorer.limit,
-            self.micro_batch_tokens,
-            self.optimizer_settings.offload,
-        )
-        self.engine = Engine(backbone, plan, self.prompt, self.grouping, self.compile_model)
-        temperature = self.sampling.temperature
-        self.learner = Learner(backbone, plan, self.clock, self.clip, temperature, self.old_log_probs, self._backward)
+        own = SquishScorer(backbone.reference, backbone.tokenizer, template, ngram, batch_tokens)
+        self.scorer: Scorer = self.reference.scorer(own, self.score, device)
+        audit = None
+        if self.validation.audit is not None:  # between validations it waits in the CPU's memory
+            audit = EnsembleScorer([load_scorer(self.validation.audit, self.score, "cpu")], "mean", device)
+        self.validator = Validator(self.scorer, audit)
+        plan = MemoryPlan(Costs(backbone), self.memory, own.limit, self.optimizer.offload)
+        self.engine = Engine(backbone, plan, self.prompt, self.memory.passes, self.memory.compile)
+        temperature, old = self.rollout.temperature, self.learn.old_log_probs
+        self.learner = Learner(backbone, plan, self.clock, self.loss, temperature, old, self._backward)
+
+    @property
+    def validated(self) -> list[Validated]:
+        """Lines of the last validation."""
+        return self.validator.lines if hasattr(self, "validator") else []
 
     def configure_optimizers(self) -> Any:
         """AdamW on the adapter alone."""
-        optimizer, schedule = make_optimizer(self.backbone.adapter_parameters(), self.optimizer_settings)
+        optimizer, schedule = make_optimizer(self.backbone.adapter_parameters(), self.optimizer)
         return [optimizer], [schedule]
 
     # ---- a round of training ----
@@ -206,20 +170,21 @@ class SquishModule(LightningModule):
         """One round: rollouts, rewards, advantages, K optimiser steps."""
         self.clock.start_round()
         with self.clock(ROLLOUT, self.device):
-            groups = self.rollout(self.training_prompts(batch.documents))
+            groups = self.sample(self.training_prompts(batch.documents))
         self.scorer.take_tokens()  # those of a validation in between are not this round's
         with self.clock(SCORING, self.device):
             scores = self.scorer.score_batch(_requests(groups))
-            rewards, valid = self.rewards(groups, scores)
+            rewarded = self.judge(groups, scores)
         self.clock.tokens[SCORING] = self.scorer.take_tokens()
-        skip = zero_spread(rewards)
-        rows = make_experience(groups, group_advantages(rewards, self.advantage), skip)
+        rewards = torch.stack([group.total for group in rewarded])
+        advantages = group_advantages(rewards, self.learn.advantage)
+        rows = make_experience(groups, advantages, zero_spread(rewards))
         with self.clock(POLICY, self.device):
-            passes = self.learn(rows)
+            passes = self.update(rows)
         self.round += 1
         self.figures = {
             **rollout_figures(groups),
-            **reward_figures(rewards, valid, scores),
+            **reward_figures(rewarded, scores),
             **policy_figures(passes),
             "optim/learning_rate": self._optimizer.param_groups[0]["lr"],
         }
@@ -227,35 +192,32 @@ class SquishModule(LightningModule):
 
     def training_prompts(self, documents: Sequence[Document]) -> list[Prompt]:
         """A prompt for each document, under a budget drawn for this round."""
-        budgets = [Budget.parse(name) for name in self.budget_names]
+        budgets = [Budget.parse(name) for name in self.rollout.budgets]
+        place = self.rollout.seed, "budget", self.round, self._rank
         return [
-            self.prompt.build(d, choose(budgets, self.seed, "budget", self.round, self._rank, i), self.tokenizer)
-            for i, d in enumerate(documents)
+            self.prompt.build(document, choose(budgets, *place, i), self.tokenizer)
+            for i, document in enumerate(documents)
         ]
 
-    def rollout(self, prompts: Sequence[Prompt]) -> list[Rollouts]:
+    def sample(self, prompts: Sequence[Prompt]) -> list[Rollouts]:
         """G summaries for each prompt; draws depend on seed, round and place in the batch alone."""
-        seeds = [derive_seed(self.seed, "sample", self.round, self._rank, i) for i in range(len(prompts))]
-        groups = self.engine.sample(prompts, self.group_size, self.sampling, seeds)
+        seeds = [derive_seed(self.rollout.seed, "sample", self.round, self._rank, i) for i in range(len(prompts))]
+        groups = self.engine.sample(prompts, self.rollout.group_size, self.rollout.sampling, seeds)
         self.clock.tokens[ROLLOUT] += sum(int(g.mask.sum()) + len(g.prompt.token_ids) for g in groups)
         return groups
 
-    def rewards(self, groups: Sequence[Rollouts], scores: Sequence[Scores]) -> tuple[Tensor, Tensor]:
-        """([D, G] rewards, [D, G] valid)."""
-        own: list[Tensor | None] = [None] * len(groups)
-        if self.reward.own_information:
-            own = [
-                torch.tensor([float(t.double().sum()) for t in self.scorer.information([s or "" for s in g.summaries])])
-                for g in groups
-            ]
-        pairs = [group_rewards(s, g.summaries, self.reward, o) for g, s, o in zip(groups, scores, own, strict=True)]
-        return torch.stack([reward for reward, _ in pairs]), torch.stack([valid for _, valid in pairs])
+    def judge(self, groups: Sequence[Rollouts], scores: Sequence[Scores]) -> list[GroupRewards]:
+        """What each group's summaries earn."""
+        return [
+            group_rewards(self.rewards, self.learn.invalid, score, group, self.scorer)
+            for group, score in zip(groups, scores, strict=True)
+        ]
 
-    def learn(self, rows: Sequence[Experience]) -> list[PassTotals]:
+    def update(self, rows: Sequence[Experience]) -> list[PassTotals]:
         """K policy passes over the same rows, an optimiser step after each."""
         optimizer, schedule = self._optimizer, cast(LambdaLR, self.lr_schedulers())
         passes: list[PassTotals] = []
-        for number in range(self.policy_passes):
+        for number in range(self.learn.policy_passes):
             totals = self.accumulate(rows, first=number == 0)
             rows = self.learner.as_first_pass(rows, totals) if number == 0 else rows
             totals.grad_norm = self._clip_gradients()
@@ -265,7 +227,7 @@ class SquishModule(LightningModule):
                     "nothing of this round is saved. Lower the learning rate, then go on with --ckpt_path last"
                 )
             # with every group skipped the gradient is zero, and the step counts all the same: schedules stay in step
-            with state_on_device(optimizer.optimizer, self.device, self.optimizer_settings.offload):
+            with state_on_device(optimizer.optimizer, self.device, self.optimizer.offload):
                 optimizer.step()
             schedule.step()
             passes.append(totals)
@@ -287,28 +249,23 @@ class SquishModule(LightningModule):
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        limit = self.optimizer_settings.max_grad_norm or float("inf")
+        limit = self.optimizer.max_grad_norm or float("inf")
         return float(torch.nn.utils.clip_grad_norm_(parameters, limit))
 
     # ---- validation and prediction ----
 
     def on_validation_epoch_start(self) -> None:
         """Begins a new table."""
-        self._lines = []
+        self.validator.start()
 
     def validation_step(self, batch: DocumentBatch, batch_idx: int) -> None:
         """Summarises every document under every validation budget and scores it by the benchmark's rule."""
-        prompts = [
-            self.prompt.build(document, Budget.parse(name), self.tokenizer)
-            for name in self.validation_budget_names
-            for document in batch.documents
-        ]
-        self._lines += validate_groups(self.scorer, self._one_each(prompts, batch_idx), self._baseline)
+        pairs = [(document, name) for name in self.validation.budgets for document in batch.documents]
+        self.validator.add(self._one_each(pairs, batch_idx))
 
     def on_validation_epoch_end(self) -> None:
         """Logs the figures; the validation before training is logged too, at step 0."""
-        self.validated = gather_lines(self._lines)
-        figures = summarise(self.validated)
+        figures = self.validator.finish()
         self.validations[self.round] = figures
         if self.trainer.sanity_checking:
             if self.logger is not None:
@@ -318,13 +275,12 @@ class SquishModule(LightningModule):
 
     def predict_step(self, batch: DocumentBatch, batch_idx: int) -> list[Rollouts]:
         """One summary for each document and validation budget."""
-        names = self.validation_budget_names
-        prompts = [self.prompt.build(d, Budget.parse(n), self.tokenizer) for d in batch.documents for n in names]
-        return self._one_each(prompts, batch_idx)
+        return self._one_each([(d, name) for d in batch.documents for name in self.validation.budgets], batch_idx)
 
-    def _one_each(self, prompts: Sequence[Prompt], batch_idx: int) -> list[Rollouts]:
-        settings = replace(self.sampling, temperature=self.validation_temperature)
-        seeds = [derive_seed(self.seed, "validation", batch_idx, i) for i in range(len(prompts))]
+    def _one_each(self, pairs: Sequence[tuple[Document, str]], batch_idx: int) -> list[Rollouts]:
+        prompts = [self.prompt.build(document, Budget.parse(name), self.tokenizer) for document, name in pairs]
+        settings = SamplingSettings(self.validation.temperature, self.rollout.max_new_tokens)
+        seeds = [derive_seed(self.rollout.seed, "validation", batch_idx, i) for i in range(len(prompts))]
         return self.engine.sample(prompts, 1, settings, seeds)
 
     # ---- checkpoints: the adapter and what a resumed run needs, never the frozen base ----
@@ -341,7 +297,7 @@ class SquishModule(LightningModule):
         """Adds the round, the base's fingerprint, past validations and the random state."""
         checkpoint["squish"] = {
             "round": self.round,
-            "base": self.base,
+            "base": self.base_model.base,
             "base_fingerprint": self.backbone.fingerprint,
             "validations": self.validations,
             "random": random_state(),
@@ -366,7 +322,7 @@ class SquishModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Puts a resumed run right: its random state, and the optimiser's settings where they have changed."""
-        apply_settings(self._optimizer.optimizer, cast(LambdaLR, self.lr_schedulers()), self.optimizer_settings)
+        apply_settings(self._optimizer.optimizer, cast(LambdaLR, self.lr_schedulers()), self.optimizer)
         if hasattr(self, "_random_state"):
             restore_random_state(self._random_state)
             del self._random_state

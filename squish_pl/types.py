@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from squish_pl.score.budget import Budget
+    from squish_pl.budget import Budget
 
 
 @dataclass(frozen=True, slots=True)

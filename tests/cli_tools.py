@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from squish_pl.cli import main
+from squish_pl.cli.main import main
 
 
 def tiny_arguments(model: Path, folder: Path, rounds: int = 2) -> list[str]:

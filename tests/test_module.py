@@ -13,11 +13,17 @@ from tiny import make_byte_tokenizer, make_tiny_model
 from squish_pl import SquishModule
 from squish_pl.callbacks import AdapterCheckpoint
 from squish_pl.errors import ConfigError, DataError, ModelError, SquishError
-from squish_pl.memory import AllocationTracker
-from squish_pl.policy import Backbone, LoraSettings, PromptTemplate, SamplingSettings
+from squish_pl.policy.backbone import Backbone
+from squish_pl.policy.adapter import LoraSettings
+from squish_pl.policy.prompts import PromptTemplate
+from squish_pl.policy.rollout import SamplingSettings
 from squish_pl.policy.decoding import GroupedDecoder
-from squish_pl.rl import ClipSettings, RewardSettings, group_advantages, make_experience, zero_spread
-from squish_pl.settings import OptimizerSettings
+from squish_pl.policy.memory.tracker import AllocationTracker
+from squish_pl.rl.losses import ClipSettings
+from squish_pl.rl.rewards import RewardSettings
+from squish_pl.rl.advantages import group_advantages, zero_spread
+from squish_pl.rl.experience import make_experience
+from squish_pl.rl.optimizer import OptimizerSettings
 from squish_pl.types import Document, DocumentBatch
 
 # a random model hits one given byte now and then, so some of its summaries close and score
@@ -60,7 +66,7 @@ def make_rows(module, documents=DOCUMENTS):
 
 
 def _request(group):
-    from squish_pl.score import ScoreRequest
+    from squish_pl.score.scorer import ScoreRequest
 
     return ScoreRequest(group.prompt.document, group.summaries, group.prompt.budget)
 

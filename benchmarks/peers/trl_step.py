@@ -47,9 +47,9 @@ from round import (
     texts,
 )
 
-from squish_pl.phases import POLICY, ROLLOUT, SCORING
-from squish_pl.policy import Backbone
-from squish_pl.score import ScoreRequest, SquishScorer
+from squish_pl.policy.backbone import Backbone
+from squish_pl.rl.phases import POLICY, ROLLOUT, SCORING
+from squish_pl.score.scorer import ScoreRequest, SquishScorer
 from squish_pl.types import Prompt
 
 TESTED = "1.16.0"

@@ -21,11 +21,11 @@ from squish_pl.benchmark.report.findings import Findings
 from squish_pl.benchmark.report.gather import contenders_in_order, shown_documents, usage
 from squish_pl.benchmark.runner import Entry
 from squish_pl.benchmark.store import Store
-from squish_pl.cutting import cut_document
+from squish_pl.budget import Budget
+from squish_pl.data.filters import cut_document
 from squish_pl.errors import ConfigError, DataError
-from squish_pl.score import Budget
-from squish_pl.settings import ScoreSettings
-from squish_pl.tokens import tokenizer_hash
+from squish_pl.lm.tokens import tokenizer_hash
+from squish_pl.score.settings import ScoreSettings
 from squish_pl.types import Document
 
 

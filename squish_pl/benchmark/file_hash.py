@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from squish_pl.errors import ModelError
-from squish_pl.language_model import resolve_base
+from squish_pl.lm.loading import resolve_base
 
 _PIECES, _PIECE = 256, 1 << 16  # read of each file: how many, bytes of each at most
 

@@ -15,20 +15,15 @@ from transformers import PreTrainedTokenizerBase
 from squish_pl import __version__
 from squish_pl.benchmark.file_hash import base_files_hash
 from squish_pl.benchmark.records import text_hash
+from squish_pl.budget import Budget
 from squish_pl.errors import ModelError
-from squish_pl.language_model import (
-    PACKAGE_PREFIX,
-    context_length,
-    load_config,
-    load_model,
-    load_tokenizer,
-    pick_dtype,
-    resolve_base,
-)
-from squish_pl.score import Budget, ScoreTemplate, SquishScorer
+from squish_pl.lm.language_model import context_length
+from squish_pl.lm.loading import PACKAGE_PREFIX, load_config, load_model, load_tokenizer, pick_dtype, resolve_base
+from squish_pl.lm.tokens import count_tokens, tokenizer_hash
 from squish_pl.score.reference import FrozenModel
-from squish_pl.settings import ScoreSettings
-from squish_pl.tokens import count_tokens, tokenizer_hash
+from squish_pl.score.scorer import SquishScorer
+from squish_pl.score.settings import ScoreSettings
+from squish_pl.score.template import ScoreTemplate
 from squish_pl.types import Document
 
 _REMEMBERED = 100_000  # tokens of documents: a document's summaries are scored one after the other

@@ -10,7 +10,7 @@ from typing import Any
 
 from squish_pl.benchmark.leaderboard import Row
 from squish_pl.benchmark.records import NOT_SCORED, Outcome, ScoreRecord
-from squish_pl.whole_files import written_whole
+from squish_pl.files import written_whole
 
 
 def result_lines(

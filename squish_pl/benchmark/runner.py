@@ -23,13 +23,14 @@ from squish_pl.benchmark.progress import Step, step
 from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task
 from squish_pl.benchmark.references import Reference
 from squish_pl.benchmark.store import ScoreKey, Store
-from squish_pl.cutting import cut_to_tokens
+from squish_pl.budget import Budget
 from squish_pl.errors import ConfigError, DataError, SquishError
-from squish_pl.memory.device import release
-from squish_pl.score import Budget, ScoreRequest, SquishScorer
+from squish_pl.lm.cutting import cut_to_tokens
+from squish_pl.lm.device import release
+from squish_pl.lm.tokens import encode
 from squish_pl.score.novelty import copied_tokens
-from squish_pl.settings import ScoreSettings
-from squish_pl.tokens import encode
+from squish_pl.score.scorer import ScoreRequest, SquishScorer
+from squish_pl.score.settings import ScoreSettings
 
 log = logging.getLogger(__name__)
 

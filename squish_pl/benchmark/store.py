@@ -20,9 +20,9 @@ from torch import Tensor
 from squish_pl import __version__
 from squish_pl.benchmark.contenders.base import Contender
 from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task, text_hash
+from squish_pl.budget import Budget
 from squish_pl.errors import DataError
-from squish_pl.score import Budget
-from squish_pl.tokens import tokenizer_hash, whole_characters
+from squish_pl.lm.tokens import tokenizer_hash, whole_characters
 
 _APPLICATION = 0x53515348  # marks the file as ours: "SQSH"
 _SCHEMA = 1

@@ -1,5 +1,6 @@
 """What a run can do without, and its users cannot."""
 
+from squish_pl.callbacks.about import About
 from squish_pl.callbacks.adapter_checkpoint import AdapterCheckpoint
 from squish_pl.callbacks.entropy import EntropyMonitor
 from squish_pl.callbacks.predictions import PredictionWriter
@@ -8,6 +9,7 @@ from squish_pl.callbacks.samples import SampleSummaries
 from squish_pl.callbacks.throughput import Throughput
 
 __all__ = [
+    "About",
     "AdapterCheckpoint",
     "EntropyMonitor",
     "PredictionWriter",

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Optional
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
@@ -16,8 +16,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from squish_pl.callbacks.card import model_card
 from squish_pl.errors import CheckpointError, report_problems
+from squish_pl.files import recover_folder
 from squish_pl.module import SquishModule
-from squish_pl.policy.adapter import recover_folder, save_adapter
+from squish_pl.policy.adapter import save_adapter
 
 
 class AdapterCheckpoint(Checkpoint):
@@ -27,7 +28,9 @@ class AdapterCheckpoint(Checkpoint):
         dirpath: The run's folder. An earlier run found there is kept under another name, unless it is gone on with.
         every_n_rounds: How often `last/` and `last.ckpt` are written; they are also written after each validation
             and at the end.
-        monitor: Figure of the validation by which `best/` is chosen.
+        monitor: Figure of the validation by which `best/` is chosen; by default the mean SQUISH over budgets, under the
+            audit reference where there is one (val/audit_squish), else under the model that gives the reward
+            (val/squish).
         mode: Whether more or less of it is better.
     """
 
@@ -35,7 +38,7 @@ class AdapterCheckpoint(Checkpoint):
         self,
         dirpath: str = "checkpoints/run",
         every_n_rounds: int = 10,
-        monitor: str = "val/squish",
+        monitor: Optional[str] = None,
         mode: Literal["max", "min"] = "max",
     ) -> None:
         super().__init__()
@@ -52,6 +55,10 @@ class AdapterCheckpoint(Checkpoint):
     def last_checkpoint(self) -> Path:
         """The checkpoint that a stopped run goes on from."""
         return self.dirpath / "last.ckpt"
+
+    def monitored(self, module: SquishModule) -> str:
+        """The figure by which `best/` is chosen in a run."""
+        return self.monitor or module.validation.monitored()
 
     def keep_earlier_run(self) -> Path | None:
         """Renames the folder of an earlier run, so that a new one does not write over it; returns its new name."""
@@ -98,10 +105,10 @@ class AdapterCheckpoint(Checkpoint):
         Raises:
             KeyError: The validation has no figure of the monitored name; the message names those there are.
         """
-        figures = pl_module.validations[pl_module.round]
-        if self.monitor not in figures:
-            raise KeyError(f"checkpoint.monitor is {self.monitor!r}, but the validation has {sorted(figures)}")
-        value = figures[self.monitor]
+        figures, monitor = pl_module.validations[pl_module.round], self.monitored(pl_module)
+        if monitor not in figures:
+            raise KeyError(f"checkpoint.monitor is {monitor!r}, but the validation has {sorted(figures)}")
+        value = figures[monitor]
         if self.best is None or (value > self.best if self.mode == "max" else value < self.best):
             self.best, self.best_round = value, pl_module.round
             self._save_folder(trainer, pl_module, "best")
@@ -132,9 +139,9 @@ class AdapterCheckpoint(Checkpoint):
         figures = pl_module.validations.get(pl_module.round, {})
         documents = str(getattr(getattr(trainer, "datamodule", None), "documents", "unknown"))
         training = {
-            "base": pl_module.base,
+            "base": pl_module.base_model.base,
             "base_fingerprint": pl_module.backbone.fingerprint,
-            "gguf_file": pl_module.gguf_file,
+            "gguf_file": pl_module.base_model.gguf_file,
             "round": pl_module.round,
             "scores": figures,
         }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from squish_pl.language_model import PACKAGE_PREFIX
+from squish_pl.lm.loading import PACKAGE_PREFIX
 from squish_pl.markdown import escape
 from squish_pl.module import SquishModule
-from squish_pl.validation import budgets_of
+from squish_pl.rl.validation import budgets_of, estimate_of
 
 _CARD = """---
 base_model: {base}
@@ -56,7 +56,7 @@ model = PeftModel.from_pretrained(base, "path/to/this/folder")"""
 # files inside a Python package have no name that transformers knows
 _LOADING_PACKAGE = """import torch
 from peft import PeftModel
-from squish_pl.language_model import load_model
+from squish_pl.lm.loading import load_model
 
 base = load_model({base!r}, torch.float32, gguf_file={gguf_file!r})
 model = PeftModel.from_pretrained(base, "path/to/this/folder")"""
@@ -73,19 +73,19 @@ def model_card(module: SquishModule, documents: str, figures: Mapping[str, float
     settings = {
         "documents": documents,
         "rounds": module.round,
-        "group size": module.group_size,
-        "policy passes per round": module.policy_passes,
-        "budgets": ", ".join(module.budget_names),
-        "objective": module.reward.objective,
-        "invalid summaries earn": module.reward.invalid,
-        "advantage": module.advantage,
-        "clip": f"{module.clip.low} below, {module.clip.high} above",
-        "learning rate": module.optimizer_settings.learning_rate,
-        "longest completion": f"{module.sampling.max_new_tokens} tokens",
-        "temperature": module.sampling.temperature,
+        "group size": module.rollout.group_size,
+        "policy passes per round": module.learn.policy_passes,
+        "budgets": ", ".join(module.rollout.budgets),
+        "rewards": " + ".join(_described(reward) for reward in module.rewards),
+        "invalid summaries earn": module.learn.invalid.earns,
+        "advantage": module.learn.advantage,
+        "loss": _described(module.loss),
+        "learning rate": module.optimizer.learning_rate,
+        "longest completion": f"{module.rollout.max_new_tokens} tokens",
+        "temperature": module.rollout.temperature,
     }
     return _CARD.format(
-        base=module.base.replace('"', ""),
+        base=module.base_model.base.replace('"', ""),
         round=module.round,
         scores=score_table(figures),
         settings="\n".join(f"- {name}: {escape(str(value))}" for name, value in settings.items()),
@@ -97,11 +97,18 @@ def model_card(module: SquishModule, documents: str, figures: Mapping[str, float
     )
 
 
+def _described(component: object) -> str:
+    """A class and its settings: "ClippedLoss(low=0.2, high=0.3)"."""
+    settings = ", ".join(f"{name}={value}" for name, value in vars(component).items() if not name.startswith("_"))
+    return f"{type(component).__name__}({settings})"
+
+
 def _loading(module: SquishModule) -> str:
-    if module.base.startswith(PACKAGE_PREFIX):
-        return _LOADING_PACKAGE.format(base=module.base, gguf_file=module.gguf_file)
-    options = {"revision": module.revision, "gguf_file": module.gguf_file}
-    arguments = [repr(module.base), *(f"{name}={value!r}" for name, value in options.items() if value)]
+    model = module.base_model
+    if model.base.startswith(PACKAGE_PREFIX):
+        return _LOADING_PACKAGE.format(base=model.base, gguf_file=model.gguf_file)
+    options = {"revision": model.revision, "gguf_file": model.gguf_file}
+    arguments = [repr(model.base), *(f"{name}={value!r}" for name, value in options.items() if value)]
     return _LOADING.format(arguments=", ".join(arguments))
 
 
@@ -115,10 +122,7 @@ def score_table(figures: Mapping[str, float]) -> str:
         "|---|---|---|---|---|",
     ]
     for budget in budgets:
-        cells = [
-            f"{figures[f'val/{key}@{budget}']:.4f} "
-            f"[{figures[f'val/{key}_low@{budget}']:.4f}, {figures[f'val/{key}_high@{budget}']:.4f}]"
-            for key in ("squish", "novel", "lead", "lead_novel")
-        ]
+        keys = ("squish", "novel", "lead", "lead_novel")
+        cells = [estimate_of(figures, key, budget).text(interval_digits=4) for key in keys]
         rows.append(f"| {budget} | " + " | ".join(cells) + " |")
     return "\n".join(rows)

@@ -28,7 +28,7 @@ class RoundProgressBar(TQDMProgressBar):
     def total_train_batches(self) -> int | float:
         """Rounds of the whole run, where the trainer knows an end."""
         steps = self.trainer.max_steps
-        return -(-steps // self._module.policy_passes) if steps > 0 else super().total_train_batches
+        return -(-steps // self._module.learn.policy_passes) if steps > 0 else super().total_train_batches
 
     @property
     def sanity_check_description(self) -> str:

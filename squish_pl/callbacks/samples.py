@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from squish_pl.errors import report_problems
 from squish_pl.markdown import escape
 from squish_pl.module import SquishModule
-from squish_pl.validation import Validated
+from squish_pl.rl.validation import Validated
 
 
 class SampleSummaries(Callback):
@@ -38,7 +38,7 @@ class SampleSummaries(Callback):
         shown = list(dict.fromkeys(line.document_id for line in lines))[: self.documents]
         rows = [
             f"| {escape(line.opening[: self.opening_characters])}… | {line.budget} | {escape(_said(line))} | "
-            f"{line.score:.4f} | {line.novel_score:.4f} | {line.lead_score:.4f} |"
+            f"{line.scores['squish']:.4f} | {line.scores['novel']:.4f} | {line.scores['lead']:.4f} |"
             for document in shown
             for line in lines
             if line.document_id == document

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from squish_pl.memory.device import used_bytes
+from squish_pl.lm.device import used_bytes
 from squish_pl.module import SquishModule
-from squish_pl.phases import PHASES, PhaseClock
+from squish_pl.rl.phases import PHASES, PhaseClock
 
 
 class Throughput(Callback):
@@ -22,7 +22,7 @@ class Throughput(Callback):
     ) -> None:
         """Logs the round that has just ended."""
         clock: PhaseClock = pl_module.clock
-        figures = {"seconds/step": sum(clock.seconds.values())}
+        figures = {"seconds/round": sum(clock.seconds.values())}
         for phase in PHASES:
             seconds, tokens = clock.seconds.get(phase, 0.0), clock.tokens.get(phase, 0)
             figures[f"seconds/{phase}"] = seconds

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from squish_pl.cutting import cut_to_tokens
     from squish_pl.data.datamodule import DocumentDataModule
+    from squish_pl.lm.cutting import cut_to_tokens
 
 __all__ = ["DocumentDataModule", "cut_to_tokens"]
 
@@ -18,7 +18,7 @@ def __getattr__(name: str) -> Any:
 
         return DocumentDataModule
     if name == "cut_to_tokens":
-        from squish_pl.cutting import cut_to_tokens
+        from squish_pl.lm.cutting import cut_to_tokens
 
         return cut_to_tokens
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

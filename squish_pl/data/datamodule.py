@@ -8,8 +8,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
-from squish_pl.cutting import cut_document
-from squish_pl.data.filters import HeldOut, Selection, read_documents
+from squish_pl.data.filters import HeldOut, Selection, cut_document, read_documents
 from squish_pl.data.settings import data_problems
 from squish_pl.data.sources import has_validation_split, is_hub, open_source
 from squish_pl.data.stream import DocumentStream, Progress, StreamLoader

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import datasets
+from transformers import PreTrainedTokenizerBase
 
 from squish_pl.errors import DataError
-from squish_pl.tokens import whole_characters
+from squish_pl.lm.cutting import cut_to_tokens
+from squish_pl.lm.tokens import whole_characters
 from squish_pl.types import Document
 
 _ID_DIGITS = 16
@@ -32,6 +35,13 @@ def make_document(record: Mapping[str, Any]) -> Document:
         name="" if name is None else whole_characters(str(name)),
         highlights=_joined(record.get("highlights")),
     )
+
+
+def cut_document(document: Document, tokenizer: PreTrainedTokenizerBase | None, max_tokens: int | None) -> Document:
+    """The document with its text cut to `max_tokens` tokens; the same one where there is no limit."""
+    if tokenizer is None or max_tokens is None:
+        return document
+    return dataclasses.replace(document, text=cut_to_tokens(document.text, tokenizer, max_tokens))
 
 
 def _joined(highlights: Any) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from squish_pl.errors import DataError
-from squish_pl.tokens import whole_characters
+from squish_pl.lm.tokens import whole_characters
 
 
 def read_text(path: str) -> str:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +12,8 @@ from typing import Any
 from peft import LoraConfig, PeftConfig, PeftModel
 from transformers import PreTrainedModel
 
-from squish_pl.errors import CheckpointError, ModelError, first_line
-from squish_pl.permissions import usual_mode
+from squish_pl.errors import ModelError, first_line
+from squish_pl.files import replace_folder
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +104,13 @@ def is_adapter_folder(path: Path) -> bool:
     return (path / "adapter_config.json").is_file()
 
 
+def adapter_problems(folder: str | None) -> list[str]:
+    """Why a folder to start from cannot be one; nothing is wrong with none."""
+    if folder is None or is_adapter_folder(Path(folder).expanduser()):
+        return []
+    return [f"adapter: expected a PEFT adapter folder (with adapter_config.json), but {folder!r} is none"]
+
+
 def read_training_file(folder: Path) -> dict[str, Any]:
     """What squish-pl wrote beside an adapter; empty for an adapter of another origin."""
     try:
@@ -135,39 +139,3 @@ def save_adapter(model: PeftModel, folder: Path, training: Mapping[str, Any], ca
         (target / "README.md").write_text(card, encoding="utf-8")
 
     replace_folder(folder, write)
-
-
-def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Writes a folder's content beside it and moves it into place, so that no half-written one is ever seen.
-
-    Raises:
-        CheckpointError: It cannot be written; the earlier folder, if any, is still there.
-    """
-    retired = folder.with_name(f".{folder.name}.retired")
-    temporary = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        write(temporary)
-        usual_mode(temporary)
-        for file in temporary.iterdir():
-            usual_mode(file)
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-        shutil.rmtree(retired, ignore_errors=True)
-        if folder.exists():
-            folder.rename(retired)
-        temporary.rename(folder)
-        shutil.rmtree(retired, ignore_errors=True)
-    except Exception as error:  # safetensors reports a full disk as an error of its own
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-        recover_folder(folder)
-        raise CheckpointError(f"cannot write {folder}: {error}; free disk space or choose another folder") from None
-
-
-def recover_folder(folder: Path) -> None:
-    """Brings back the earlier folder where a process was killed between the two moves of `replace_folder`."""
-    retired = folder.with_name(f".{folder.name}.retired")
-    if retired.exists() and not folder.exists():
-        retired.rename(folder)

@@ -7,7 +7,6 @@ Backbone (weights) |
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -20,10 +19,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from squish_pl.errors import CheckpointError, ModelError
-from squish_pl.language_model import LanguageModel, has_adapter
-from squish_pl.log_probs import token_log_probs
+from squish_pl.lm.fingerprint import fingerprint
+from squish_pl.lm.language_model import LanguageModel, has_adapter
+from squish_pl.lm.log_probs import token_log_probs
 from squish_pl.policy.adapter import LoraSettings, load_adapter
-from squish_pl.policy.group_attention import ATTENTION, GroupLayout, no_mask
+from squish_pl.policy.passes import Passes
 from squish_pl.score.reference import ReferenceModel
 
 
@@ -170,11 +170,27 @@ class PolicyView:
 
     def __init__(self, backbone: Backbone) -> None:
         self._backbone = _Handle(backbone)
-        self.grouped: bool | None = None  #: whether a group shares its prompt's pass; None until `way.choose_way`
+        self._passes: Passes | None = None
 
     @property
     def device(self) -> torch.device:
         return self._backbone().device
+
+    @property
+    def passes(self) -> Passes:
+        """The way rollouts and policy passes run; see `trials.choose_passes`."""
+        if self._passes is None:
+            raise RuntimeError("choose_passes(policy) comes first: it settles how groups run through the model")
+        return self._passes
+
+    @passes.setter
+    def passes(self, passes: Passes) -> None:
+        self._passes = passes
+
+    @property
+    def has_passes(self) -> bool:
+        """Whether a way was chosen."""
+        return self._passes is not None
 
     def parameters(self) -> list[nn.Parameter]:
         """The adapter's: those that learn."""
@@ -202,29 +218,11 @@ class PolicyView:
         """Of the base's weights."""
         return self._backbone().language_model.model.dtype
 
-    def use_group_attention(self) -> None:
-        """Lets the model take packed rows and grouped decoding; other calls run as before."""
+    def use_attention(self, name: str) -> None:
+        """Lets the model's attention go through a function registered with transformers, where it is plain SDPA."""
         model = self._backbone().language_model.model
         if model.config._attn_implementation == "sdpa":
-            model.set_attn_implementation(ATTENTION)
-
-    def packed_hidden(self, input_ids: Tensor, position_ids: Tensor, layout: GroupLayout) -> Tensor:
-        """Hidden states of one packed row: a prompt and its completions.
-
-        Args:
-            input_ids: [P + N], the prompt's tokens, then each completion's.
-            position_ids: [P + N], every completion's going on from the prompt's end.
-            layout: Where the completions stand.
-
-        Returns:
-            [P + N, H], with gradients to the adapter.
-        """
-        backbone = self._backbone()
-        mask = no_mask(input_ids.device)
-        with backbone.mode(training=torch.is_grad_enabled()), backbone.precision():
-            return backbone.language_model.hidden(
-                input_ids.unsqueeze(0), position_ids=position_ids.unsqueeze(0), attention_mask=mask, group_layout=layout
-            )[0]
+            model.set_attn_implementation(name)
 
     def head(self, hidden: Tensor) -> Tensor:
         """[N, H] -> [N, V] logits."""
@@ -299,19 +297,3 @@ def adapter_off(model: PeftModel | PreTrainedModel) -> Iterator[None]:
         if on:
             raise RuntimeError(f"adapter layers still on while the reference runs: {on[:3]}")
         yield
-
-
-def fingerprint(model: PreTrainedModel) -> str:
-    """A short hash that tells base models apart, whatever they are called.
-
-    The same in float32, float64 and bfloat16 (not in float16, which rounds otherwise): made of the shapes of all
-    weights and of the first values of each, in bfloat16.
-    """
-    digest = hashlib.sha256()
-    for name, parameter in sorted(model.named_parameters(), key=lambda item: item[0]):
-        digest.update(f"{name}{tuple(parameter.shape)}".encode())
-        if parameter.is_meta:  # no values, only shapes
-            continue
-        head = parameter.detach().flatten()[:64].to("cpu", torch.bfloat16)
-        digest.update(head.view(torch.int16).numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -7,9 +7,9 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
+from squish_pl.budget import Budget
 from squish_pl.errors import ConfigError
-from squish_pl.score.budget import Budget
-from squish_pl.tokens import encode, encode_markup
+from squish_pl.lm.tokens import encode, encode_markup
 from squish_pl.types import Document, Prompt
 
 DOCUMENT_FIELD, LIMIT_FIELD = "{document}", "{limit}"

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from squish_pl.budget import Budget
 from squish_pl.errors import ModelError
-from squish_pl.log_probs import log_probs_of_logits
+from squish_pl.lm.log_probs import log_probs_of_logits
 from squish_pl.policy.backbone import PolicyView
-from squish_pl.policy.decoding import Decoder, GroupedDecoder, PaddedDecoder
+from squish_pl.policy.passes import Decoder
 from squish_pl.policy.prompts import PromptTemplate
 from squish_pl.types import Finish, Prompt, Rollouts, pad_rows
 
@@ -30,23 +31,51 @@ class SamplingSettings:
     Attributes:
         temperature: Divides the logits; 0 takes the likeliest token (validation).
         max_new_tokens: Cap on a completion.
-        max_rows: Most sequences that are decoded at a time.
     """
 
     temperature: float = 1.0
     max_new_tokens: int = 512
-    max_rows: int = 256
+
+
+@dataclass(frozen=True)
+class RolloutSettings:
+    """What is sampled in training.
+
+    Attributes:
+        budgets: Drawn from, one for each document of a step: "10%", "500 chars", "5% tokens", "64 tokens".
+        group_size: Summaries a document.
+        temperature: Divides the logits; nothing else is cut off, so the log-probs are the policy's own.
+        max_new_tokens: Cap on a completion, in training, validation and prediction.
+        seed: Of budgets and samples; the command line sets it by `seed_everything`.
+    """
+
+    budgets: list[str] = field(default_factory=lambda: ["1%", "2%", "5%", "10%", "20%"])
+    group_size: int = 8
+    temperature: float = 1.0
+    max_new_tokens: int = 512
+    seed: int = 0
+
+    @property
+    def sampling(self) -> SamplingSettings:
+        """How a completion is drawn."""
+        return SamplingSettings(self.temperature, self.max_new_tokens)
 
     def problems(self) -> list[str]:
         """What is wrong with the settings, a sentence each."""
-        found = []
-        if self.temperature < 0:
-            found.append(f"sampling.temperature must not be negative, but is {self.temperature}")
-        found += [
-            f"sampling.{name} must be at least 1, but is {value}"
-            for name, value in (("max_new_tokens", self.max_new_tokens), ("max_rows", self.max_rows))
-            if value < 1
-        ]
+        found = [] if self.budgets else ["rollout.budgets must name at least one budget"]
+        found += [f"rollout.budgets: {problem}" for problem in Budget.problems(self.budgets)]
+        if self.group_size < 2:
+            found.append(
+                f"rollout.group_size must be at least 2, but is {self.group_size}: summaries are judged against "
+                "their group"
+            )
+        if not 0 < self.temperature < float("inf"):
+            found.append(
+                f"rollout.temperature must be a number above 0, but is {self.temperature}: equal summaries teach "
+                "nothing"
+            )
+        if self.max_new_tokens < 1:
+            found.append(f"rollout.max_new_tokens must be at least 1, but is {self.max_new_tokens}")
         return found
 
 
@@ -60,7 +89,7 @@ def sample(
     seeds: Sequence[int],
     counter: PreTrainedTokenizerBase | None = None,
 ) -> list[Rollouts]:
-    """Samples a group of completions for every prompt.
+    """Samples a group of completions for every prompt, all of them together; `Engine.sample` does it within memory.
 
     Args:
         policy: The model with its adapter on.
@@ -75,16 +104,11 @@ def sample(
     Returns:
         D groups, in the order of the prompts.
     """
-    prompts_at_a_time = max(1, settings.max_rows // group_size)
-    groups: list[Rollouts] = []
-    kind = GroupedDecoder if policy.grouped else PaddedDecoder
     with policy.generating() as model:
         ends = _end_tokens(model)
-        for first in range(0, len(prompts), prompts_at_a_time):
-            chunk = slice(first, first + prompts_at_a_time)
-            watches = [_Watch(prompt, template, tokenizer, counter, ends) for prompt in prompts[chunk]]
-            groups += _decode(kind(model, group_size, settings.max_new_tokens), watches, settings, seeds[chunk])
-    return groups
+        watches = [_Watch(prompt, template, tokenizer, counter, ends) for prompt in prompts]
+        decoder = policy.passes.decoder(model, group_size, settings.max_new_tokens)
+        return _decode(decoder, watches, settings, seeds)
 
 
 def completion_text(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:

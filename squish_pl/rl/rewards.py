@@ -1,7 +1,14 @@
-"""From scores to what a completion earns in training."""
+"""Rewards: what a completion earns in training, a weighted sum of components by name.
+
+    scores, group -> each reward's [G] by its name -> weighted sum -> the rule for invalid summaries -> [G]
+
+A component is one class, chosen by `class_path` in the list `model.rewards`, and logged under `reward/<name>`.
+"""
 
 from __future__ import annotations
 
+import abc
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -9,63 +16,147 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from squish_pl.types import Scores
+from squish_pl.score.scorer import Scorer
+from squish_pl.types import Rollouts, Scores
+
+RESERVED = ("mean", "std", "best", "zero_spread")  #: figures of all rewards together
 
 
-@dataclass(frozen=True)
-class RewardSettings:
-    """What is rewarded.
+class Reward(abc.ABC):
+    """A component of the reward.
 
-    Attributes:
-        objective: "squish", or "squish_novel" (savings on tokens that are not copied).
-        own_information: Alpha of the original's ablation: alpha * I(summary) / I(document) is subtracted. The result
-            is nearly always negative, which says nothing about a group's ranking.
-        invalid: What an unparsable, empty or over-budget summary earns: "below_worst" is the worst valid reward of
-            its group minus `invalid_margin`; a number is earned as it is (0 is the benchmark's rule). Where no
-            summary of a group is valid, all earn the same and the group teaches nothing.
-        invalid_margin: See `invalid`.
+    Args:
+        weight: Its factor in the sum.
+        name: As the dashboard shows it: `reward/<name>`.
     """
 
-    objective: Literal["squish", "squish_novel"] = "squish"
-    own_information: float = 0.0
-    invalid: Literal["below_worst"] | float = "below_worst"
-    invalid_margin: float = 0.01
+    def __init__(self, weight: float = 1.0, name: str = "") -> None:
+        self.weight = weight
+        self.name = name or type(self).__name__.lower()
+
+    @abc.abstractmethod
+    def __call__(self, scores: Scores, group: Rollouts, scorer: Scorer) -> Tensor:
+        """[G] what each summary earns; the value of an invalid one is not looked at.
+
+        Args:
+            scores: Of the group's summaries.
+            group: The completions; `group.summaries` are None where they cannot be parsed.
+            scorer: The reference, for what the scores do not hold.
+        """
 
     def problems(self) -> list[str]:
         """What is wrong with the settings, a sentence each."""
         found = []
-        if self.own_information < 0:
-            found.append(f"reward.own_information must not be negative, but is {self.own_information}")
-        if self.invalid_margin < 0:
-            found.append(f"reward.invalid_margin must not be negative, but is {self.invalid_margin}")
+        if not math.isfinite(self.weight):
+            found.append(f"weight must be a finite number, but is {self.weight}")
+        if self.name in RESERVED:
+            found.append(f"name must not be one of {', '.join(RESERVED)}, but is {self.name!r}")
         return found
 
 
-def group_rewards(
-    scores: Scores,
-    summaries: Sequence[str | None],
-    settings: RewardSettings,
-    own_information: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Rewards of a group.
+class Squish(Reward):
+    """SQUISH: the share of the document's information that the summary saves."""
 
-    Args:
-        scores: Of the group's G summaries.
-        summaries: The parsed summaries; None where unparsable.
-        settings: What is rewarded.
-        own_information: [G] information of each summary alone, nats; needed where its weight is not 0.
+    def __init__(self, weight: float = 1.0, name: str = "squish") -> None:
+        super().__init__(weight, name)
 
-    Returns:
-        ([G] float64 rewards, [G] bool valid: parsed, not empty and within the budget).
+    def __call__(self, scores: Scores, group: Rollouts, scorer: Scorer) -> Tensor:
+        return scores.score
+
+
+class SquishNovel(Reward):
+    """SQUISH-novel: the same over document tokens in no n-gram shared with the summary."""
+
+    def __init__(self, weight: float = 1.0, name: str = "novel") -> None:
+        super().__init__(weight, name)
+
+    def __call__(self, scores: Scores, group: Rollouts, scorer: Scorer) -> Tensor:
+        return scores.novel_score
+
+
+class OwnInformation(Reward):
+    """Minus the summary's own information by the document's, the original's ablation: -I(s) / I(d).
+
+    The sum is then nearly always negative, which says nothing about a group's ranking.
     """
-    valid = scores.within_budget & torch.tensor([bool(s) for s in summaries], dtype=torch.bool)
-    reward = (scores.score if settings.objective == "squish" else scores.novel_score).clone()
-    if settings.own_information:
-        if own_information is None:
-            raise ValueError("reward.own_information is set, so each summary's own information is needed")
-        reward -= settings.own_information * own_information.double() / max(scores.information, 1e-12)
-    if settings.invalid == "below_worst":
-        floor = float(reward[valid].min()) - settings.invalid_margin if valid.any() else 0.0
-    else:
-        floor = float(settings.invalid)
-    return torch.where(valid, reward, floor), valid
+
+    def __init__(self, weight: float = 0.1, name: str = "own_information") -> None:
+        super().__init__(weight, name)
+
+    def __call__(self, scores: Scores, group: Rollouts, scorer: Scorer) -> Tensor:
+        own = [float(nats.double().sum()) for nats in scorer.information([s or "" for s in group.summaries])]
+        return -torch.tensor(own, dtype=torch.float64) / max(scores.information, 1e-12)
+
+
+@dataclass(frozen=True)
+class InvalidRule:
+    """What an unparsable, empty or over-budget summary earns, whatever the components are.
+
+    Attributes:
+        earns: "below_worst" is the worst valid reward of its group minus `margin`; a number is earned as it is (0 is
+            the benchmark's rule). Where no summary of a group is valid, all earn the same and the group teaches
+            nothing.
+        margin: See `earns`.
+    """
+
+    earns: Literal["below_worst"] | float = "below_worst"
+    margin: float = 0.01
+
+    def problems(self) -> list[str]:
+        """What is wrong with the settings, a sentence each."""
+        found = []
+        if not 0 <= self.margin < math.inf:
+            found.append(f"margin must be a number of at least 0, but is {self.margin}")
+        if self.earns != "below_worst" and not math.isfinite(float(self.earns)):
+            found.append(f"earns must be below_worst or a finite number, but is {self.earns}")
+        return found
+
+    def apply(self, rewards: Tensor, valid: Tensor) -> Tensor:
+        """The rewards [G] with those of invalid summaries put in their place."""
+        if self.earns == "below_worst":
+            floor = float(rewards[valid].min()) - self.margin if valid.any() else 0.0
+        else:
+            floor = float(self.earns)
+        return torch.where(valid, rewards, floor)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRewards:
+    """Rewards of one group.
+
+    Attributes:
+        total: [G] float64, what is learnt from.
+        valid: [G] bool: parsed, not empty and within the budget.
+        parts: Each component's [G] float64 before its weight, by name.
+    """
+
+    total: Tensor
+    valid: Tensor
+    parts: dict[str, Tensor]
+
+
+def group_rewards(
+    rewards: Sequence[Reward], invalid: InvalidRule, scores: Scores, group: Rollouts, scorer: Scorer
+) -> GroupRewards:
+    """Adds up the components for a group and applies the rule for invalid summaries.
+
+    Raises:
+        ValueError: A component's result has another shape than [G].
+    """
+    valid = scores.within_budget & torch.tensor([bool(s) for s in group.summaries], dtype=torch.bool)
+    parts = {reward.name: reward(scores, group, scorer).double().cpu() for reward in rewards}
+    for name, part in parts.items():
+        if part.shape != valid.shape:
+            raise ValueError(f"the reward {name!r} gave {tuple(part.shape)}: expected one number for each of the group")
+    total = sum((reward.weight * parts[reward.name] for reward in rewards), torch.zeros(len(valid)).double())
+    return GroupRewards(invalid.apply(total, valid), valid, parts)
+
+
+def reward_problems(rewards: Sequence[Reward]) -> list[str]:
+    """What is wrong with a list of components, a sentence each."""
+    found = [] if rewards else ["rewards must name at least one"]
+    names = [reward.name for reward in rewards]
+    for name in dict.fromkeys(names):
+        if names.count(name) > 1:
+            found.append(f"rewards: {names.count(name)} are called {name!r}: give each a name of its own")
+    return found + [f"rewards ({reward.name}): {problem}" for reward in rewards for problem in reward.problems()]

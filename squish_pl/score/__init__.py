@@ -1,6 +1,6 @@
 """The score itself. Knows nothing of reinforcement learning or Lightning."""
 
-from squish_pl.score.budget import Budget, BudgetUnit
+from squish_pl.budget import Budget, BudgetUnit
 from squish_pl.score.metric import SquishMetric, squish
 from squish_pl.score.reference import FrozenModel, ReferenceModel
 from squish_pl.score.scorer import ScoreRequest, SquishScorer

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from transformers import PreTrainedTokenizerBase
 
-from squish_pl.cutting import cut_to_tokens
+from squish_pl.budget import Budget
 from squish_pl.errors import BudgetError
-from squish_pl.score.budget import Budget
+from squish_pl.lm.cutting import cut_to_tokens
 
 
 def lead(document: str, budget: Budget, tokenizer: PreTrainedTokenizerBase | None) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from squish_pl.errors import DataError
-from squish_pl.log_probs import chosen_log_probs, predicting_slice
+from squish_pl.lm.log_probs import chosen_log_probs, predicting_slice
 from squish_pl.score.reference import ReferenceModel
 
 MAX_PADDING = 0.05  #: share of a batch's tokens that is padding stays below it

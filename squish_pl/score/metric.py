@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,14 +10,14 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from squish_pl.score.bootstrap import bootstrap_interval
-from squish_pl.score.budget import Budget
-from squish_pl.score.scorer import ScoreRequest, SquishScorer
+from squish_pl.budget import Budget
+from squish_pl.score.bootstrap import Estimate, estimate
+from squish_pl.score.scorer import Scorer, ScoreRequest
 from squish_pl.types import Document, Scores
 
 
 def squish(
-    scorer: SquishScorer,
+    scorer: Scorer,
     documents: Sequence[Document | str],
     summaries: Sequence[str | None],
     budget: Budget | str | None,
@@ -47,7 +47,7 @@ class SquishMetric(Metric):
         metric = SquishMetric(scorer, budget="10%")
         metric.update(documents, summaries)
         metric.compute()    # scalar float64 tensor
-        metric.interval()   # (low, high), 95 %
+        metric.estimate()   # (mean, low, high), 95 %
     """
 
     full_state_update = False
@@ -55,9 +55,7 @@ class SquishMetric(Metric):
     is_differentiable = False
     values: list[Tensor]
 
-    def __init__(
-        self, scorer: SquishScorer, budget: Budget | str | None = "10%", novel: bool = False, **kwargs: Any
-    ) -> None:
+    def __init__(self, scorer: Scorer, budget: Budget | str | None = "10%", novel: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.scorer = scorer
         self.budget = None if budget is None else Budget.parse(budget)
@@ -67,16 +65,24 @@ class SquishMetric(Metric):
 
     def update(self, documents: Sequence[Document | str], summaries: Sequence[str | None]) -> None:
         """Adds documents with one summary each (None for one that could not be parsed)."""
-        for scores in squish(self.scorer, documents, summaries, self.budget):
-            self.values.append((scores.novel_score if self.novel else scores.score).to(self.device))
+        scores = squish(self.scorer, documents, summaries, self.budget)
+        self.add(float((s.novel_score if self.novel else s.score)[0]) for s in scores)
+
+    def add(self, values: Iterable[float]) -> None:
+        """Adds documents whose scores are known already, one number each."""
+        self.values.append(torch.tensor(list(values), dtype=torch.float64, device=self.device))
 
     def compute(self) -> Tensor:
         """Mean score, a scalar float64 tensor; NaN before any update."""
         return self._all().mean()
 
+    def estimate(self, confidence: float = 0.95) -> Estimate:
+        """Mean and bootstrap interval over the documents this process knows of; over all inside `sync_context`."""
+        return estimate(self._all(), confidence)
+
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Bootstrap interval of the mean over the documents this process knows of; over all inside `sync_context`."""
-        return bootstrap_interval(self._all(), confidence)
+        """The interval of `estimate` alone; NaN for fewer than two documents."""
+        return self.estimate(confidence)[1:]
 
     def _all(self) -> Tensor:
         return dim_zero_cat(self.values) if len(self.values) else torch.zeros(0, dtype=torch.float64)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from squish_pl.language_model import LanguageModel, has_adapter
+from squish_pl.lm.language_model import LanguageModel, has_adapter
 
 
 class ReferenceModel(abc.ABC):
@@ -62,6 +62,10 @@ class FrozenModel(ReferenceModel):
     @property
     def device(self) -> torch.device:
         return self._lm.device
+
+    def to(self, device: torch.device) -> None:
+        """Moves the weights."""
+        self._lm.model.to(device)  # type: ignore[arg-type]
 
     @property
     def context_length(self) -> int:

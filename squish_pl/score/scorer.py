@@ -9,6 +9,7 @@ SQUISH-novel sums the savings only over document tokens that lie in no n-gram sh
 
 from __future__ import annotations
 
+import abc
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -18,15 +19,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from squish_pl.budget import Budget
 from squish_pl.errors import ModelError, report_problems
-from squish_pl.language_model import load_model, load_tokenizer, pick_dtype
-from squish_pl.memory import Limit, within
-from squish_pl.score.budget import Budget
+from squish_pl.lm.halving import Limit, within
+from squish_pl.lm.loading import load_model, load_tokenizer, pick_dtype
+from squish_pl.lm.tokens import encode, start_token_id
 from squish_pl.score.information import Row, token_information
 from squish_pl.score.novelty import copied_tokens
 from squish_pl.score.reference import FrozenModel, ReferenceModel
 from squish_pl.score.template import ScoreTemplate
-from squish_pl.tokens import encode, start_token_id
 from squish_pl.types import Document, Scores
 
 CPU_BATCH_TOKENS = 1024  #: on a CPU, activations of more tokens only leave the cache: a fifth slower at 8192
@@ -41,7 +42,44 @@ class ScoreRequest:
     budget: Budget | str | None = None
 
 
-class SquishScorer:
+class Scorer(abc.ABC):
+    """The one interface through which training, validation, benchmark and commands score.
+
+    Attributes:
+        tokenizer: Of the (first) reference; it counts budgets in tokens.
+        template: How summary and document are framed.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    template: ScoreTemplate
+
+    @abc.abstractmethod
+    def score_batch(self, requests: Sequence[ScoreRequest], skip_over_budget: bool = True) -> list[Scores]:
+        """Scores summaries of several documents; see `SquishScorer.score_batch`."""
+
+    @abc.abstractmethod
+    def information(self, texts: Sequence[str]) -> list[Tensor]:
+        """For each text its tokens' information alone under the (first) reference, [T] nats, on the CPU."""
+
+    @abc.abstractmethod
+    def take_tokens(self) -> int:
+        """Tokens that went through the references since the last call."""
+
+    def score(
+        self,
+        document: Document | str,
+        summaries: Sequence[str | None],
+        budget: Budget | str | None = None,
+        skip_over_budget: bool = True,
+    ) -> Scores:
+        """Scores summaries of one document; see `score_batch`."""
+        return self.score_batch([ScoreRequest(document, summaries, budget)], skip_over_budget)[0]
+
+    def __deepcopy__(self, memo: object) -> Scorer:
+        return self  # a metric that is cloned shares the models instead of holding them twice
+
+
+class SquishScorer(Scorer):
     """Scores summaries under a frozen reference.
 
     Args:
@@ -128,16 +166,6 @@ class SquishScorer:
         """
         known = self._information_alone([tuple(encode(self.tokenizer, text)) for text in texts])
         return [information.clone() for information in known]  # the caller's to change
-
-    def score(
-        self,
-        document: Document | str,
-        summaries: Sequence[str | None],
-        budget: Budget | str | None = None,
-        skip_over_budget: bool = True,
-    ) -> Scores:
-        """Scores summaries of one document; see `score_batch`."""
-        return self.score_batch([ScoreRequest(document, summaries, budget)], skip_over_budget)[0]
 
     def score_batch(self, requests: Sequence[ScoreRequest], skip_over_budget: bool = True) -> list[Scores]:
         """Scores summaries of several documents, each (document, summary) pair in at most one forward pass.

@@ -23,10 +23,10 @@ from squish_pl.benchmark.contenders.baselines import (
     Sentences,
 )
 from squish_pl.benchmark.records import Answer, Outcome, Task
+from squish_pl.budget import Budget
 from squish_pl.errors import BudgetError
-from squish_pl.score import Budget
+from squish_pl.lm.tokens import tokenizer_hash
 from squish_pl.score.baselines import lead
-from squish_pl.tokens import tokenizer_hash
 from squish_pl.types import Document
 
 # TextRank's graph of the first four is a star: the third shares words with each other one, they share none

@@ -12,13 +12,7 @@ import pytest
 import torch
 
 from squish_pl.benchmark.leaderboard import AVERAGE, Leaderboard, Row, Standing, leaderboard
-from squish_pl.benchmark.leaderboard_tables import (
-    print_leaderboard,
-    print_published,
-    print_usage,
-    to_csv,
-    to_markdown,
-)
+from squish_pl.benchmark.leaderboard_tables import print_leaderboard, print_published, print_usage, to_csv, to_markdown
 from squish_pl.benchmark.published import PublishedScore
 from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task
 from squish_pl.benchmark.report.findings import Usage

@@ -15,10 +15,13 @@ from transformers import PreTrainedModel
 from squish_pl import SquishModule
 from squish_pl.benchmark.contenders.local import LocalModel
 from squish_pl.benchmark.records import Outcome, Task
+from squish_pl.budget import Budget
 from squish_pl.errors import ModelError
-from squish_pl.policy import Backbone, PromptTemplate, SamplingSettings, rollout
-from squish_pl.score import Budget
-from squish_pl.tokens import encode
+from squish_pl.lm.tokens import encode
+from squish_pl.policy.backbone import Backbone
+from squish_pl.policy.prompts import PromptTemplate
+from squish_pl.policy.rollout import SamplingSettings
+from squish_pl.policy import rollout
 from squish_pl.types import Document, DocumentBatch, Finish
 
 

@@ -14,9 +14,11 @@ from transformers import MambaConfig, MambaForCausalLM
 
 from squish_pl.benchmark.records import Outcome, Task
 from squish_pl.errors import ModelError
-from squish_pl.memory.costs import Costs
-from squish_pl.policy import Backbone, choose_way, way
+from squish_pl.policy.backbone import Backbone
+from squish_pl.policy.trials import choose_way
+from squish_pl.policy.XX import way
 from squish_pl.policy.decoding import GroupedDecoder, PaddedDecoder
+from squish_pl.policy.memory.costs import Costs
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from tiny import make_byte_tokenizer
 from squish_pl.benchmark.contenders import portions as planning
 from squish_pl.benchmark.contenders.portions import Group, Planner, portions
 from squish_pl.benchmark.records import Task
-from squish_pl.policy import PromptTemplate
-from squish_pl.score import Budget
+from squish_pl.budget import Budget
+from squish_pl.policy.prompts import PromptTemplate
 from squish_pl.types import Document
 
 

@@ -17,7 +17,7 @@ from squish_pl.benchmark.contenders.base import Contender
 from squish_pl.benchmark.contenders.local import LocalModel
 from squish_pl.benchmark.records import Task
 from squish_pl.errors import ConfigError, ModelError
-from squish_pl.policy import PromptTemplate
+from squish_pl.policy.prompts import PromptTemplate
 
 
 @pytest.fixture(scope="module")

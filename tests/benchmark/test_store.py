@@ -25,7 +25,7 @@ from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task, text
 from squish_pl.benchmark.references import reference_identity
 from squish_pl.benchmark.store import ScoreKey, Store
 from squish_pl.errors import DataError
-from squish_pl.score import ScoreTemplate
+from squish_pl.score.template import ScoreTemplate
 from squish_pl.types import Document
 
 FORK = multiprocessing.get_context("fork")  # no store is open in this process when it forks

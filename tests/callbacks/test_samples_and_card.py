@@ -7,7 +7,7 @@ import pytest
 from squish_pl.callbacks import AdapterCheckpoint, SampleSummaries
 from squish_pl.callbacks.card import score_table
 from squish_pl.markdown import escape
-from squish_pl.validation import Validated, summarise
+from squish_pl.rl.validation import Validated, summarise
 
 LINE = Validated("one", "Opening", "10%", "A summary.", "closed", True, 0.05, 0.02, 0.1, -0.01)
 

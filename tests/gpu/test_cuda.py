@@ -8,22 +8,16 @@ from tiny import make_byte_tokenizer
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from squish_pl import SquishModule
-from squish_pl.memory import Limit, within
-from squish_pl.memory.costs import Costs
-from squish_pl.policy import (
-    Backbone,
-    LoraSettings,
-    PromptTemplate,
-    SamplingSettings,
-    choose_compiling,
-    choose_way,
-    completion_log_probs,
-    grouped,
-    padded,
-    sample,
-)
-from squish_pl.policy.way import grouping_problem
-from squish_pl.score import Budget
+from squish_pl.budget import Budget
+from squish_pl.lm.halving import Limit, within
+from squish_pl.policy.backbone import Backbone
+from squish_pl.policy.adapter import LoraSettings
+from squish_pl.policy.prompts import PromptTemplate
+from squish_pl.policy.rollout import SamplingSettings, sample
+from squish_pl.policy.trials import choose_compiling, choose_way
+from squish_pl.policy.XX import completion_log_probs, grouped, padded
+from squish_pl.policy.memory.costs import Costs
+from squish_pl.policy.trials import grouping_problem
 from squish_pl.types import Document, Experience
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cli_tools import run_cli, tiny_arguments
 
-from squish_pl.checkpoint_io import AtomicCheckpointIO
+from squish_pl.callbacks.checkpoint_io import AtomicCheckpointIO
 from squish_pl.errors import CheckpointError
 
 

@@ -3,7 +3,7 @@ import json
 import pytest
 from cli_tools import run_cli
 
-from squish_pl.score import SquishScorer
+from squish_pl.score.scorer import SquishScorer
 
 TEXTS = [
     "The ferry left at dawn with 31 passengers and a goat.",

@@ -7,12 +7,15 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from tiny import ARCHITECTURES, make_byte_tokenizer, make_tiny_model
 
 from squish_pl.errors import CheckpointError, ModelError
-from squish_pl.memory import peak_bytes
-from squish_pl.policy import Backbone, LoraSettings
-from squish_pl.policy.adapter import recover_folder, replace_folder, save_adapter
+from squish_pl.files import recover_folder, replace_folder
+from squish_pl.policy.backbone import Backbone
+from squish_pl.policy.adapter import LoraSettings
+from squish_pl.policy.adapter import save_adapter
 from squish_pl.policy.backbone import fingerprint
+from squish_pl.policy.memory.tracker import peak_bytes
 from squish_pl.policy.padded import completion_log_probs
-from squish_pl.score import FrozenModel, SquishScorer
+from squish_pl.score.reference import FrozenModel
+from squish_pl.score.scorer import SquishScorer
 from squish_pl.types import Experience
 
 DOCUMENT = "The lighthouse at Marrow Point will be sold in May, its keeper said on Tuesday."

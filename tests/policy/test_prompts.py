@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from squish_pl.budget import Budget
 from squish_pl.errors import ConfigError
 from squish_pl.policy.prompts import PromptTemplate
-from squish_pl.score import Budget
 from squish_pl.types import Document
 
 SHORT = PromptTemplate(instruction="Text: {document}\nAt most {limit}.\n")

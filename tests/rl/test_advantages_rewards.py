@@ -1,8 +1,10 @@
 import pytest
 import torch
 
-from squish_pl.rl import RewardSettings, group_advantages, group_rewards, make_experience, micro_batches, zero_spread
-from squish_pl.score import Budget
+from squish_pl.budget import Budget
+from squish_pl.rl.rewards import RewardSettings, group_rewards
+from squish_pl.rl.advantages import group_advantages, zero_spread
+from squish_pl.rl.experience import make_experience, micro_batches
 from squish_pl.types import Document, Experience, Finish, Prompt, Rollouts, Scores, groups_of
 
 

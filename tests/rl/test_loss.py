@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from squish_pl.rl import clipped_policy_loss
+from squish_pl.rl.losses import clipped_policy_loss
 
 
 def test_ratio_clip_and_normalisation_by_hand():

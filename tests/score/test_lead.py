@@ -12,7 +12,7 @@ from score_settings import few_examples
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from squish_pl.score import Budget
+from squish_pl.budget import Budget
 from squish_pl.score.baselines import lead
 
 BUDGETS = ["1%", "10%", "33%", "100%", "1 char", "7 chars", "1% tokens", "10% tokens", "50% tokens", "3 tokens"]

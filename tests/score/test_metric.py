@@ -12,7 +12,9 @@ from score_brute_force import random_summaries, random_text, slow_squish
 from tiny import make_byte_tokenizer, make_tiny_model
 
 from squish_pl.errors import BudgetError
-from squish_pl.score import FrozenModel, ScoreRequest, SquishMetric, SquishScorer, squish
+from squish_pl.score.reference import FrozenModel
+from squish_pl.score.scorer import ScoreRequest, SquishScorer
+from squish_pl.score.metric import SquishMetric, squish
 from squish_pl.score.bootstrap import bootstrap_interval
 from squish_pl.types import Document
 

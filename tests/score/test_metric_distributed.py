@@ -15,7 +15,9 @@ import torch.multiprocessing as mp
 from score_brute_force import random_summaries, random_text
 from tiny import make_byte_tokenizer, make_tiny_model
 
-from squish_pl.score import FrozenModel, SquishMetric, SquishScorer
+from squish_pl.score.reference import FrozenModel
+from squish_pl.score.metric import SquishMetric
+from squish_pl.score.scorer import SquishScorer
 
 
 def make_scorer() -> SquishScorer:

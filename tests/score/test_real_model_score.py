@@ -12,7 +12,8 @@ import torch
 from score_brute_force import Slow, plain_ids, slow_squish
 from transformers import AutoModelForCausalLM
 
-from squish_pl.score import Budget, SquishScorer
+from squish_pl.budget import Budget
+from squish_pl.score.scorer import SquishScorer
 from squish_pl.score.baselines import lead
 
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"

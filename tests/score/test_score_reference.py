@@ -20,7 +20,9 @@ from score_brute_force import (
 from tiny import make_byte_tokenizer, make_tiny_model
 from transformers import PreTrainedModel
 
-from squish_pl.score import FrozenModel, ScoreRequest, ScoreTemplate, SquishScorer
+from squish_pl.score.reference import FrozenModel
+from squish_pl.score.scorer import ScoreRequest, SquishScorer
+from squish_pl.score.template import ScoreTemplate
 from squish_pl.types import Document, Scores
 
 RTOL = 1e-9

@@ -14,7 +14,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from squish_pl.errors import BudgetError, ConfigError, DataError, ModelError
-from squish_pl.score import FrozenModel, ReferenceModel, ScoreRequest, ScoreTemplate, SquishScorer
+from squish_pl.score.reference import FrozenModel, ReferenceModel
+from squish_pl.score.scorer import ScoreRequest, SquishScorer
+from squish_pl.score.template import ScoreTemplate
 from squish_pl.score.information import Row, token_information
 
 DOCUMENT = "the ferry left before dawn, and nobody on the quay saw who steered it"  # 69 characters, 69 tokens

@@ -13,7 +13,8 @@ from score_settings import few_examples
 from tiny import make_byte_tokenizer, make_tiny_model
 from transformers import PreTrainedModel
 
-from squish_pl.score import FrozenModel, ScoreRequest, SquishScorer
+from squish_pl.score.reference import FrozenModel
+from squish_pl.score.scorer import ScoreRequest, SquishScorer
 from squish_pl.types import Scores
 
 ODD = ["</s>", "<s>", "<", "{summary}", "\u0301", "\x00", "\u200b", "\u00a0", "\ufeff", "\u202e", "\r\n", FAMILY]

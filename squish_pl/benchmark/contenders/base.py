@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from transformers import PreTrainedTokenizerBase
 
 from squish_pl.benchmark.records import Answer, Task
-from squish_pl.tokens import whole_characters
+from squish_pl.lm.tokens import whole_characters
 from squish_pl.types import Document
 
 

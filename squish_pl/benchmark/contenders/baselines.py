@@ -17,9 +17,9 @@ from squish_pl import __version__
 from squish_pl.benchmark.contenders.base import Contender
 from squish_pl.benchmark.records import Answer, Outcome, Task, text_hash
 from squish_pl.benchmark.sentences import split_sentences, words
+from squish_pl.budget import Budget, BudgetUnit
+from squish_pl.lm.tokens import whole_characters
 from squish_pl.score.baselines import lead
-from squish_pl.score.budget import Budget, BudgetUnit
-from squish_pl.tokens import whole_characters
 from squish_pl.types import Document
 
 _EXTRA = "pip install 'squish-pl[benchmark]'"

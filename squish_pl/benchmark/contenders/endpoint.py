@@ -20,10 +20,10 @@ from anyio.from_thread import start_blocking_portal
 from squish_pl.benchmark.contenders.asking import Asker, Patience, Reply, Unanswered, Usage, one_line
 from squish_pl.benchmark.contenders.base import Contender
 from squish_pl.benchmark.records import Answer, Outcome, Task
+from squish_pl.budget import Budget
 from squish_pl.errors import ConfigError, ModelError
+from squish_pl.lm.tokens import whole_characters
 from squish_pl.policy.prompts import DOCUMENT_FIELD, LIMIT_FIELD, PromptTemplate
-from squish_pl.score.budget import Budget
-from squish_pl.tokens import whole_characters
 
 Effort = Literal["minimal", "low", "medium", "high"]
 _EFFORTS = ("minimal", "low", "medium", "high")

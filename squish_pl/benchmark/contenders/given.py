@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 from squish_pl.benchmark.contenders.base import Contender, distinct
 from squish_pl.benchmark.records import Answer, Outcome, Task, text_hash
+from squish_pl.budget import Budget
 from squish_pl.data.filters import document_id
 from squish_pl.data.summaries import numbered_summaries, read_text
 from squish_pl.errors import BudgetError, DataError
-from squish_pl.score.budget import Budget
-from squish_pl.tokens import whole_characters
+from squish_pl.lm.tokens import whole_characters
 from squish_pl.types import Document
 
 log = logging.getLogger(__name__)

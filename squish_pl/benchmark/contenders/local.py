@@ -19,24 +19,19 @@ from squish_pl.benchmark.contenders.portions import Group, Planner, portions
 from squish_pl.benchmark.file_hash import base_files_hash, content_hash
 from squish_pl.benchmark.records import Answer, Outcome, Task, text_hash
 from squish_pl.benchmark.references import model_name, pick_device
-from squish_pl.engine import Engine
+from squish_pl.budget import Budget
 from squish_pl.errors import ConfigError, ModelError, SquishError, first_line
-from squish_pl.language_model import (
-    context_length,
-    load_config,
-    load_model,
-    load_tokenizer,
-    pick_dtype,
-    resolve_base,
-)
-from squish_pl.memory.costs import Costs
-from squish_pl.memory.device import release
-from squish_pl.memory.planner import MemoryPlan, MemorySettings
-from squish_pl.policy import Backbone, PromptTemplate, SamplingSettings
+from squish_pl.lm.device import release
+from squish_pl.lm.language_model import context_length
+from squish_pl.lm.loading import load_config, load_model, load_tokenizer, pick_dtype, resolve_base
 from squish_pl.policy.adapter import is_adapter_folder
-from squish_pl.policy.rollout import completion_text
-from squish_pl.policy.way import decoding_problem
-from squish_pl.score import Budget
+from squish_pl.policy.backbone import Backbone
+from squish_pl.policy.engine import Engine
+from squish_pl.policy.memory.costs import Costs
+from squish_pl.policy.memory.plan import MemoryPlan, MemorySettings
+from squish_pl.policy.prompts import PromptTemplate
+from squish_pl.policy.rollout import SamplingSettings, completion_text
+from squish_pl.policy.trials import decoding_problem
 from squish_pl.seeds import derive_seed
 from squish_pl.types import Document, Finish, Rollouts
 
@@ -221,8 +216,8 @@ class LocalModel(Contender):
             backbone = Backbone(model, self._own_tokenizer, lora=None, adapter=self.adapter, base=self.base).to(device)
             backbone.requires_grad_(False)  # the adapter too: there is nothing to learn
             costs = Costs(backbone)
-            plan = MemoryPlan.for_writing(costs, self.memory, self.rows)
-            engine = Engine(backbone, plan, self.prompt, grouping="auto", advice=_ADVICE)
+            plan = MemoryPlan.for_writing(costs, replace(self.memory, max_rows=self.rows))
+            engine = Engine(backbone, plan, self.prompt, passes=self.memory.passes, advice=_ADVICE)
             engine.get_ready()
             costs.rollout(1, 1, 1, 1)  # counts the model's passes, here where a failure is explained
             problem = decoding_problem(backbone.policy)
@@ -248,7 +243,7 @@ class LocalModel(Contender):
 
     def _write(self, engine: Engine, planner: Planner, portion: Sequence[Group]) -> list[Rollouts | str]:
         """All samples of each group, or why there are none."""
-        settings = SamplingSettings(self.temperature, portion[0].cap, self.rows)
+        settings = SamplingSettings(self.temperature, portion[0].cap)
         seeds = [derive_seed(self.seed, text_hash(g.document.text), g.tasks[0].budget) for g in portion]
         prompts = [planner.prompt(group) for group in portion]
         try:

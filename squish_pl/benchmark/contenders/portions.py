@@ -11,10 +11,9 @@ from itertools import groupby
 from transformers import PreTrainedTokenizerBase
 
 from squish_pl.benchmark.records import Task
-from squish_pl.policy import PromptTemplate
-from squish_pl.score import Budget
-from squish_pl.score.budget import BudgetUnit
-from squish_pl.tokens import count_tokens
+from squish_pl.budget import Budget, BudgetUnit
+from squish_pl.lm.tokens import count_tokens
+from squish_pl.policy.prompts import PromptTemplate
 from squish_pl.types import Document, Prompt
 
 

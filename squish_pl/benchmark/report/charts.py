@@ -22,8 +22,8 @@ from squish_pl.benchmark.report.heat_map import heat_map
 from squish_pl.benchmark.report.lettering import drawable, shortened
 from squish_pl.benchmark.report.themed_svg import themed_svg
 from squish_pl.benchmark.report.themes import drawing, looks
+from squish_pl.budget import Budget
 from squish_pl.errors import DataError
-from squish_pl.score.budget import Budget
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,8 +16,8 @@ from squish_pl.benchmark.report.token_spans import by_span, token_spans
 from squish_pl.benchmark.runner import Scored, as_scored
 from squish_pl.benchmark.sentences import sentence_spans
 from squish_pl.benchmark.store import Store
+from squish_pl.lm.tokens import encode
 from squish_pl.score.novelty import copied_tokens
-from squish_pl.tokens import encode
 from squish_pl.types import Document
 
 _TITLE_CHARACTERS = 60

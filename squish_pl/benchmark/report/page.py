@@ -17,7 +17,7 @@ from squish_pl.benchmark.report import page_text, page_views
 from squish_pl.benchmark.report.findings import Findings, ShownDocument, most_frequent
 from squish_pl.benchmark.report.page_documents import packed
 from squish_pl.benchmark.report.page_text import printable
-from squish_pl.whole_files import written_whole
+from squish_pl.files import written_whole
 
 
 def write_page(findings: Findings, path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from squish_pl.tokens import encode, encode_with_offsets
+from squish_pl.lm.tokens import encode, encode_with_offsets
 
 
 def token_spans(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[tuple[int, int]], list[int]]:

@@ -11,7 +11,7 @@ from squish_pl.benchmark.leaderboard import Row
 from squish_pl.benchmark.leaderboard_tables import to_csv, to_markdown
 from squish_pl.benchmark.report.findings import Findings
 from squish_pl.benchmark.results import result_lines, write_lines
-from squish_pl.whole_files import written_whole
+from squish_pl.files import written_whole
 
 _NEEDED = ("jinja2", "matplotlib", "nltk")
 

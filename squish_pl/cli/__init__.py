@@ -1,0 +1,1 @@
+"""The command line: commands, configuration files, checks between the parts of a run."""

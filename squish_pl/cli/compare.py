@@ -1,0 +1,148 @@
+"""`validate --config benchmark.yaml`: any summarisers on any documents, compared."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Optional, get_args, get_type_hints
+
+from jsonargparse import ArgumentError, auto_cli
+from rich.console import Console
+from rich.text import Text
+
+from squish_pl.benchmark.compare import Compared, Comparison, compare, prepare
+from squish_pl.benchmark.contenders import Contender
+from squish_pl.benchmark.documents import load_documents
+from squish_pl.benchmark.leaderboard import RankBy
+from squish_pl.benchmark.leaderboard_tables import print_leaderboard, print_published, print_usage
+from squish_pl.benchmark.published import published_scores
+from squish_pl.benchmark.references import Reference, pick_device
+from squish_pl.benchmark.report.write import report_problems, write_report
+from squish_pl.benchmark.store import Store
+from squish_pl.data.filters import Selection
+from squish_pl.data.settings import data_problems
+from squish_pl.errors import ConfigError, SquishError
+from squish_pl.score.settings import ScoreSettings
+
+_CONTENDERS = (
+    "\nA contender has a class_path (LocalModel, Endpoint, GivenSummaries, Opening, BestSentences, RandomSentences, "
+    "Highlights, or the import path of a class of your own) and the class's arguments under init_args"
+)
+
+
+def run(arguments: list[str]) -> None:
+    """Runs the command with its arguments."""
+    try:
+        auto_cli(benchmark, args=arguments, as_positional=False, exit_on_error=False)
+    except ArgumentError as error:
+        raise SquishError(str(error) + (_CONTENDERS if 'key "contenders"' in str(error) else "")) from None
+
+
+def benchmark(
+    contenders: list[Contender],
+    documents: str = "samples",
+    max_documents: Optional[int] = None,
+    min_characters: int = 0,
+    max_characters: Optional[int] = None,
+    max_tokens: Optional[int] = None,
+    budgets: list[str] = ["1%", "2%", "5%", "10%", "20%"],
+    references: list[Reference] = [Reference()],
+    score: ScoreSettings = ScoreSettings(),
+    device: str = "auto",
+    rank_by: RankBy = "squish",
+    original_rules: bool = False,
+    published: bool = False,
+    store: str = "runs/benchmark.sqlite",
+    report: Optional[str] = None,
+    shown: int = 200,
+    logs: Optional[str] = "runs/benchmark",
+) -> None:
+    """Lets summarisers write, scores what they wrote, and prints a leaderboard for each budget and reference.
+
+    A run that was stopped goes on where it was: answers and scores are kept in the store.
+
+    Args:
+        contenders: Whoever writes, by class_path and init_args: LocalModel, Endpoint, GivenSummaries, Opening,
+            BestSentences, RandomSentences, Highlights, or a class of your own.
+        documents: As for training: "samples", a file, a folder, a glob or hub://<owner>/<name>/<config>.
+        max_documents: How many of them; all by default.
+        min_characters: Length of the shortest, in characters.
+        max_characters: Length of the longest, in characters.
+        max_tokens: Longest document in the first reference's tokens; longer ones are cut.
+        budgets: Caps on a summary's length: "10%", "500 chars", "5% tokens", "64 tokens".
+        references: Models that measure, loaded one after the other; with several, their mean is ranked too.
+        score: How they measure.
+        device: Of the references; "auto" takes a GPU where there is one.
+        rank_by: The score that decides the ranking.
+        original_rules: The original's rules: cut summaries up to a tenth over the budget, drop those that score 0,
+            leave out contenders of whose tasks less than 80 % are left.
+        published: Lay the original's published values beside, which were measured under another template.
+        store: File with answers and scores.
+        report: Folder for a report: a page to look at, charts, tables, results.
+        shown: Documents that the report shows with each token's savings.
+        logs: Folder for TensorBoard.
+
+    Raises:
+        ConfigError: Settings that make no sense; all problems are named together.
+        SquishError: The work cannot go on; what was done is stored.
+    """
+    if problems := null_problems(locals(), benchmark):
+        raise ConfigError(problems)
+    what = Comparison(
+        contenders,
+        references,
+        budgets,
+        score,
+        rank_by,
+        original_rules,
+        shown if report or logs else 0,
+        published_scores() if published else (),
+    )
+    problems = data_problems(
+        documents=documents, min_characters=min_characters, max_characters=max_characters, max_tokens=max_tokens
+    )
+    if max_documents is not None and max_documents < 1:
+        problems.append(f"max_documents must be at least 1, but is {max_documents}")
+    problems += what.problems() + report_problems(report, logs)
+    if problems:
+        raise ConfigError(problems)
+    where = pick_device(device)
+    found = load_documents(documents, max_documents, Selection(min_characters, max_characters))
+    work = prepare(what, found, documents, max_tokens)
+    with stop_message(), Store(store) as kept:
+        show(compare(what, work, kept, where), report, logs)
+
+
+@contextmanager
+def stop_message() -> Iterator[None]:
+    """Says, when the work is stopped with Ctrl-C, that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("stopped; what was done is stored: the same command goes on from there", file=sys.stderr)
+        raise
+
+
+def show(compared: Compared, report: str | None, logs: str | None) -> None:
+    """Writes the report and TensorBoard's files, then prints the leaderboard and what it took."""
+    told = []
+    if logs is not None:
+        # imported late: matplotlib and TensorBoard are slow to import
+        from squish_pl.benchmark.report.dashboard import log_findings
+
+        log_findings(compared.findings, logs)
+        told.append(f"dashboard: tensorboard --logdir {logs}")
+    if report is not None:
+        told.append(f"report: {write_report(compared.findings, compared.rows, report)}")
+    print_leaderboard(compared.findings.board)
+    print_published(compared.findings.published, compared.findings.budgets)
+    print_usage(compared.findings.usage)
+    for line in told:
+        Console().print(Text(line), soft_wrap=True)
+
+
+def null_problems(settings: Mapping[str, object], function: Callable[..., None]) -> list[str]:
+    """Settings that are null and must not be: a YAML file can say so of any."""
+    optional = {name for name, kind in get_type_hints(function).items() if type(None) in get_args(kind)}
+    return [f"{name} must not be null" for name, value in settings.items() if value is None and name not in optional]

@@ -1,0 +1,65 @@
+"""Configurations by name: --config 3090.yaml is looked up in configs/."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from squish_pl.errors import SquishError
+
+_FLAGS = ("--config", "-c")
+
+
+def find_configs(arguments: list[str]) -> list[str]:
+    """Puts the path of each configuration in the place of its name.
+
+    A path that exists is taken as it is; otherwise configs/ of the working folder, then of the project, is searched.
+
+    Raises:
+        SquishError: There is no such configuration; the message names those there are.
+    """
+    found = list(arguments)
+    for place, before, name in _named(arguments):
+        found[place] = before + find_config(name)
+    return found
+
+
+def named_configs(arguments: list[str]) -> list[str]:
+    """The configurations that arguments name."""
+    return [name for _, _, name in _named(arguments)]
+
+
+def names_key(arguments: list[str], key: str) -> bool:
+    """Whether arguments, or a configuration among them, set a key of the top level."""
+    if any(argument.startswith((f"--{key}=", f"--{key}+")) or argument == f"--{key}" for argument in arguments):
+        return True
+    for _, _, value in _named(arguments):
+        try:
+            content = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            continue  # whoever reads it in earnest will say so
+        if isinstance(content, dict) and key in content:
+            return True
+    return False
+
+
+def _named(arguments: list[str]) -> Iterator[tuple[int, str, str]]:
+    """Where configurations are named: the argument's place, what stands in it before the name, the name."""
+    for i, argument in enumerate(arguments):
+        flag, equals, name = argument.partition("=")
+        if flag in _FLAGS and equals:
+            yield i, f"{flag}=", name
+        elif argument in _FLAGS and i + 1 < len(arguments):
+            yield i + 1, "", arguments[i + 1]
+
+
+def find_config(name: str) -> str:
+    """The path of one configuration."""
+    folders = [Path("configs"), Path(__file__).resolve().parents[2] / "configs"]
+    for candidate in (Path(name).expanduser(), *(folder / name for folder in folders)):
+        if candidate.is_file():
+            return str(candidate)
+    known = sorted({file.name for folder in folders if folder.is_dir() for file in folder.glob("*.yaml")})
+    raise SquishError(f"there is no configuration {name!r}: expected a file, or one of configs/: {', '.join(known)}")

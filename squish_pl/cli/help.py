@@ -1,0 +1,87 @@
+"""`fit --help`: the settings that people change first; `fit --help all` is the parser's own, with every one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from squish_pl.callbacks import AdapterCheckpoint
+from squish_pl.cli.config_files import named_configs
+from squish_pl.data import DocumentDataModule
+from squish_pl.module import SquishModule
+
+SETTINGS = {
+    "data.documents": 'what is summarised: "samples", a file, folder or glob, or hub://owner/name/config',
+    "data.max_tokens": "longest document in tokens; longer ones are cut",
+    "data.batch_size": "documents of a round",
+    "model.base_model.base": "the model that learns: a hub id, a folder, or package:NAME",
+    "model.rollout.group_size": "summaries of each document in a round",
+    "model.rollout.budgets": "how long they may be, drawn for each document",
+    "model.rewards": "what is rewarded",
+    "model.optimizer.learning_rate": "of AdamW on the adapter",
+    "trainer.max_steps": "optimiser steps of the run: rounds x model.learn.policy_passes",
+    "checkpoint.dirpath": "where the adapter and what a stopped run goes on from are kept",
+}
+
+
+def asks_for_short_help(arguments: list[str]) -> bool:
+    """Whether a command is `fit` with `--help`, and not `--help all`."""
+    asked = [i for i, argument in enumerate(arguments) if argument in ("--help", "-h")]
+    return arguments[0] == "fit" and bool(asked) and arguments[asked[0] + 1 : asked[0] + 2] != ["all"]
+
+
+def print_fit_help(arguments: list[str]) -> None:
+    """Prints the settings with their values: the defaults, or those of the configurations that are named."""
+    values = _values(named_configs(arguments))
+    table = Table(box=None, pad_edge=False, show_header=True, title="Change any of them, in a YAML or as --KEY VALUE")
+    for heading in ("setting", "value", "what it is"):
+        table.add_column(heading, overflow="fold", justify="left")
+    table.title_justify = "left"
+    for key, told in SETTINGS.items():
+        table.add_row(f"--{key}", Text(_short(values.get(key))), told)
+    console = Console()
+    console.print("usage: lightning_cli.py fit --config NAME [settings]    trains an adapter\n", markup=False)
+    console.print(table)
+    console.print(
+        "\n--config NAME is a file, or one of configs/: smollm2.yaml runs on a CPU in minutes, 3090.yaml on a 24 GB GPU"
+        "\n--ckpt_path last goes on with a run that was stopped\n--print_config prints every key with its value"
+        "\n--help all explains every one",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _values(configs: list[str]) -> Namespace:
+    from lightning.pytorch import Trainer
+
+    parser = LightningArgumentParser()
+    parser.add_lightning_class_args(SquishModule, "model")
+    parser.add_lightning_class_args(DocumentDataModule, "data")
+    parser.add_lightning_class_args(AdapterCheckpoint, "checkpoint")
+    parser.add_lightning_class_args(Trainer, "trainer")
+    values = parser.get_defaults(skip_validation=True)
+    values["model.rewards"] = ["Squish"]
+    for path in configs:
+        with open(path, encoding="utf-8") as file:
+            content = yaml.safe_load(file)
+        for key in SETTINGS:
+            found: Any = content
+            for part in key.split("."):
+                found = found.get(part) if isinstance(found, dict) else None
+            if found is not None:
+                values[key] = found
+    return values
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_short, value))
+    if isinstance(value, dict):
+        return str(value.get("class_path", value)).rpartition(".")[2]
+    return "" if value is None else str(value)

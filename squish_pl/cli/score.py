@@ -1,0 +1,150 @@
+"""`score`: the score of given summaries, without any training."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal, Optional
+
+from jsonargparse import auto_cli
+
+from squish_pl.benchmark.compare import Comparison, compare, prepare
+from squish_pl.benchmark.contenders.base import Contender
+from squish_pl.benchmark.contenders.baselines import Opening
+from squish_pl.benchmark.contenders.given import GivenSummaries, GivenText
+from squish_pl.benchmark.documents import load_documents
+from squish_pl.benchmark.references import Reference, pick_device
+from squish_pl.benchmark.report.write import report_problems
+from squish_pl.benchmark.results import result_lines, write_lines
+from squish_pl.benchmark.store import Store
+from squish_pl.budget import Budget
+from squish_pl.cli.compare import null_problems, show, stop_message
+from squish_pl.data.filters import make_document
+from squish_pl.data.summaries import read_text
+from squish_pl.errors import ConfigError, DataError
+from squish_pl.score.settings import ScoreSettings
+from squish_pl.score.template import ScoreTemplate
+from squish_pl.types import Document
+
+_OPENING = "copied opening"
+_OUTPUT = "scores.jsonl"
+
+
+def run(arguments: list[str]) -> None:
+    """Runs the command with its arguments."""
+    auto_cli(score, args=arguments, as_positional=False, exit_on_error=False)
+
+
+def score(
+    documents: Optional[str] = None,
+    summaries: Optional[str] = None,
+    document: Optional[str] = None,
+    summary: Optional[str] = None,
+    budget: str = "10%",
+    base: str = "Qwen/Qwen3-1.7B-Base",
+    gguf_file: Optional[str] = None,
+    revision: Optional[str] = None,
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = "auto",
+    device: str = "auto",
+    template: ScoreTemplate = ScoreTemplate(),
+    novel_ngram: int = 4,
+    max_tokens: Optional[int] = None,
+    batch_tokens: int = 8192,
+    output: Optional[str] = None,
+    store: Optional[str] = None,
+    report: Optional[str] = None,
+) -> None:
+    """Scores given summaries and prints the means beside the copying baseline.
+
+    Give documents and summaries (files of many), or document and summary (text files). Work that was stopped goes on
+    where it was when the same command is given again.
+
+    Args:
+        documents: Documents, as for training: a file, folder or glob.
+        summaries: JSON lines with the field `summary` (null where there is none), in the documents' order; or each
+            with the `id`, `url` or `document` (the text) of its document. Several files, separated by commas, are
+            compared.
+        document: A text file with one document.
+        summary: A text file with its summary; several, separated by commas, are compared.
+        budget: Caps, separated by commas: "10%", "500 chars", "5% tokens", "64 tokens". A summary that names a
+            `budget` of its own is scored under that one.
+        base: Reference model: hub id, folder, or "package:NAME".
+        gguf_file: Name of a GGUF file in that folder or package.
+        revision: Revision of a hub model.
+        dtype: "auto" is bfloat16 on a GPU and float32 on a CPU.
+        device: "auto" takes a GPU where there is one.
+        template: How summary and document are framed.
+        novel_ngram: Token n-grams of this length count as copied.
+        max_tokens: Longest document in the reference's tokens; longer ones are cut.
+        batch_tokens: Most tokens in one forward pass.
+        output: JSON lines file for each summary's scores; by default scores.jsonl for files of many.
+        store: File that keeps scores; by default one beside the output, until the work is done.
+        report: Folder for a report: a page to look at, charts, tables.
+
+    Raises:
+        DataError: Documents and summaries cannot be read or do not belong together.
+        BudgetError: A budget cannot be understood.
+        ModelError: The reference cannot be loaded.
+    """
+    if problems := null_problems(locals(), score):
+        raise ConfigError(problems)
+    budgets = [str(Budget.parse(text)) for text in budget.split(",")]
+    if documents is not None and summaries is not None and document is None and summary is None:
+        given = [GivenSummaries(path, strict=True) for path in _paths(summaries)]
+        own = list(dict.fromkeys(name for contender in given for name in contender.budgets))
+        budgets = [*(budgets if None in own else ()), *(name for name in own if name is not None)]
+        found, contenders, source = load_documents(documents), _named_apart(given), documents
+        output = output or _OUTPUT
+    elif document is not None and summary is not None and documents is None and summaries is None:
+        found, source = [_one_document(document)], document
+        contenders = _named_apart([GivenText(Path(path).stem, read_text(path)) for path in _paths(summary)])
+    else:
+        raise ConfigError(["give --documents and --summaries (files of many), or --document and --summary (two texts)"])
+    reference = Reference(base, None, gguf_file, revision, dtype)
+    what = Comparison(
+        contenders=[*contenders, Opening(_OPENING)],
+        references=[reference],
+        budgets=budgets,
+        score=ScoreSettings(template, novel_ngram, batch_tokens),
+        shown=200 if report else 0,
+    )
+    if problems := what.problems() + report_problems(report):
+        raise ConfigError(problems)
+    where = pick_device(device)
+    work = prepare(what, found, source, max_tokens)
+    passing = None if store or output is None else Path(f"{output}.sqlite").expanduser()
+    with ExitStack() as stack:
+        path = store or passing or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "scores.sqlite"
+        if store or passing:
+            stack.enter_context(stop_message())
+        kept = stack.enter_context(Store(path))
+        compared = compare(what, work, kept, where)
+        if output is not None:
+            lines = result_lines(compared.rows, [reference.title], _OPENING)
+            write_lines(lines, Path(output).expanduser())
+        show(compared, report, None)
+    if passing is not None:
+        passing.unlink(missing_ok=True)
+
+
+def _paths(text: str) -> list[str]:
+    """Paths separated by commas, or one with commas in it."""
+    return [text] if Path(text).expanduser().exists() else [path.strip() for path in text.split(",") if path.strip()]
+
+
+def _one_document(path: str) -> Document:
+    document = make_document({"text": read_text(path), "url": Path(path).name})
+    if not document.text.strip():
+        raise DataError(f"{path} is empty: expected a document")
+    return document
+
+
+def _named_apart(contenders: Sequence[Contender]) -> list[Contender]:
+    """Numbers behind names that come twice."""
+    names = [contender.name for contender in contenders]
+    for number, contender in enumerate(contenders, 1):
+        if names.count(contender.name) > 1 or contender.name == _OPENING:
+            contender.name = f"{contender.name} ({number})"
+    return list(contenders)

@@ -1,0 +1,146 @@
+"""`fit`, `validate` and `predict`: Lightning's command line for the module and its documents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from squish_pl.callbacks import (
+    About,
+    AdapterCheckpoint,
+    EntropyMonitor,
+    PredictionWriter,
+    RoundProgressBar,
+    SampleSummaries,
+    Throughput,
+)
+from squish_pl.callbacks.checkpoint_io import AtomicCheckpointIO
+from squish_pl.cli.checks import monitor_problems, trainer_problems
+from squish_pl.cli.reports import print_fit_report, print_prediction_report, print_validation_report
+from squish_pl.data import DocumentDataModule
+from squish_pl.errors import CheckpointError, ConfigError, all_problems_together, report_problems
+from squish_pl.module import SquishModule
+from squish_pl.policy.adapter import is_adapter_folder
+
+
+class SquishCLI(LightningCLI):
+    """`fit`, `validate` and `predict` of a `SquishModule` on a `DocumentDataModule`.
+
+    The callbacks are sections of their own: checkpoint, entropy, samples, throughput, predictions.
+    """
+
+    model: SquishModule
+    datamodule: DocumentDataModule
+
+    def __init__(self, args: ArgsType = None) -> None:
+        super().__init__(
+            SquishModule,
+            DocumentDataModule,
+            args=args,
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            auto_configure_optimizers=False,
+            parser_kwargs={name: {"exit_on_error": False} for name in self.subcommands()} | {"exit_on_error": False},
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Trainer methods, with the arguments that the command line does not show."""
+        skip = {"model", "datamodule", "train_dataloaders", "dataloaders", "weights_only"}
+        return {
+            "fit": {*skip, "val_dataloaders"},
+            "validate": {*skip, "verbose"},
+            "predict": {*skip, "return_predictions"},
+        }
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the callbacks' sections, and one seed for everything."""
+        for callback, section in (
+            (AdapterCheckpoint, "checkpoint"),
+            (EntropyMonitor, "entropy"),
+            (SampleSummaries, "samples"),
+            (Throughput, "throughput"),
+            (PredictionWriter, "predictions"),
+        ):
+            parser.add_lightning_class_args(callback, section)
+        for section in ("model.rollout", "data"):
+            parser.link_arguments("seed_everything", f"{section}.seed", compute_fn=int)
+        # as a list of instances the signature's own default could not be printed
+        parser.set_defaults({"model.rewards": [{"class_path": "squish_pl.rl.rewards.Squish"}]})
+
+    def instantiate_classes(self) -> None:
+        """Builds module, data and trainer, and reports every problem of all three together."""
+        with all_problems_together():
+            super().instantiate_classes()
+            report_problems(trainer_problems(self.trainer))
+            if self.subcommand == "fit":
+                report_problems(monitor_problems(self.checkpoint.monitor, self.model.validation))
+
+    def _parse_ckpt_path(self) -> None:
+        """Leaves the configuration alone: a checkpoint of ours holds no hyperparameters to override it with."""
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
+        plugins = config.get("plugins") or []
+        config["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
+        if config.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks = [*callbacks, RoundProgressBar()]
+        if config.get("enable_model_summary") is None:
+            config["enable_model_summary"] = False  # `About` says in one line what there is to say
+        if config.get("enable_checkpointing") is None:
+            config["enable_checkpointing"] = True
+        if config.get("logger") is False:
+            self.save_config_callback = None  # it would write config.yaml into the working folder
+        checkpoint = self._get(self.config_init, "checkpoint")
+        callbacks = [*callbacks, About(checkpoint.monitored(self.model))]
+        try:
+            return super()._instantiate_trainer(config, callbacks)
+        except (MisconfigurationException, ValueError, TypeError) as error:
+            raise ConfigError([f"trainer: {' '.join(str(error).split())}"]) from None
+
+    @property
+    def checkpoint(self) -> AdapterCheckpoint:
+        """The callback that saves."""
+        return next(c for c in self.trainer.callbacks if isinstance(c, AdapterCheckpoint))  # type: ignore[attr-defined]
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        kwargs["ckpt_path"] = self._find_checkpoint(kwargs.get("ckpt_path"))
+        if subcommand == "validate":
+            kwargs["verbose"] = False  # our own table says it better
+        if subcommand == "predict":
+            kwargs["return_predictions"] = False
+        return kwargs
+
+    def _find_checkpoint(self, wanted: str | None) -> str | None:
+        if wanted is None:
+            return None
+        path = self.checkpoint.last_checkpoint if wanted == "last" else Path(wanted).expanduser()
+        if is_adapter_folder(path):
+            raise CheckpointError(f"{path} is an adapter folder: name it with --model.adapter instead of --ckpt_path")
+        if not path.is_file():
+            hint = "no run has saved one there yet" if wanted == "last" else "expected a .ckpt file, or 'last'"
+            raise CheckpointError(f"there is no checkpoint {path}: {hint} (checkpoint.dirpath names the run's folder)")
+        return str(path)
+
+    def after_fit(self) -> None:
+        """Validates the end of the run if the run did not, and tells what came of it."""
+        fast = bool(self.trainer.fast_dev_run)  # type: ignore[attr-defined]
+        if self.model.round not in self.model.validations and not fast:
+            self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
+            if self.model.round in self.model.validations:
+                self.checkpoint.take_in_validation(self.trainer, self.model)
+        print_fit_report(self.model, self.trainer, None if fast else self.checkpoint)
+
+    def after_validate(self) -> None:
+        """Prints the scores."""
+        print_validation_report(self.model)
+
+    def after_predict(self) -> None:
+        """Tells where the summaries are."""
+        writer = next(c for c in self.trainer.callbacks if isinstance(c, PredictionWriter))  # type: ignore[attr-defined]
+        print_prediction_report(writer.path, writer.count)

@@ -1,0 +1,232 @@
+"""The shared-prefix way: a prompt goes through the model once for all of its completions, exactly.
+
+padded:   G rows of P + C tokens           shared prefix:   P + sum(C_i) tokens
+
+The operators are in `prefix_attention`. The same idea: Prefix Grouper (arXiv:2506.05433) for training, Hydragen
+(arXiv:2402.05099) for decoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from squish_pl.policy.backbone import PolicyView
+from squish_pl.policy.passes import Decoder, Passes
+from squish_pl.policy.prefix_attention import PrefixLayout, flash_attention, merge, shared_prefix_attention
+from squish_pl.types import Experience, Prompt, groups_of
+
+ATTENTION = "squish_shared_prefix"  #: the name under which transformers finds `shared_prefix_attention_forward`
+_UNSUPPORTED = ("sliding_window", "softcap", "s_aux")
+_FIRST_ROOM = 64  #: tokens a row's buffers begin with
+
+
+class SharedPrefixDecoder(Decoder):
+    """A prompt's keys and values once for its group, and buffers for what each row writes, allocated ahead.
+
+    A step's attention is two calls, one of a group's rows on their prompt and one of each row on its own tokens,
+    merged by their log-sum-exps (see `shared_prefix_attention`). Needs a model whose attention goes through the group
+    attention function.
+    """
+
+    def prefill(self, prompts: Sequence[Prompt]) -> Tensor:
+        self._prompts: list[dict[int, tuple[Tensor, Tensor]]] = []
+        self._own: dict[int, tuple[Tensor, Tensor]] = {}
+        self._rows = [self.group_size] * len(prompts)  # rows left of each prompt
+        self._length = 0
+        last = []
+        for prompt in prompts:  # one by one: no padding
+            self._prompts.append({})
+            ids = torch.tensor([prompt.token_ids], device=self.device)
+            last.append(self.model(input_ids=ids, use_cache=False, logits_to_keep=1, prefix_decoder=self).logits[:, -1])
+        lengths = torch.tensor([len(prompt.token_ids) for prompt in prompts], device=self.device)
+        self._position = lengths.repeat_interleave(self.group_size).unsqueeze(1)
+        return torch.cat(last).repeat_interleave(self.group_size, dim=0)
+
+    def step(self, tokens: Tensor) -> Tensor:
+        self._length += 1
+        output = self.model(
+            input_ids=tokens.unsqueeze(1),
+            attention_mask=no_mask(self.device),
+            position_ids=self._position,
+            use_cache=False,
+            logits_to_keep=1,
+            prefix_decoder=self,
+        )
+        self._position = self._position + 1
+        return output.logits[:, -1]
+
+    def keep(self, rows: Tensor) -> None:
+        owner = torch.repeat_interleave(torch.arange(len(self._rows)), torch.tensor(self._rows))
+        self._rows = torch.bincount(owner[rows.cpu()], minlength=len(self._rows)).tolist()
+        self._own = {layer: (k[rows], v[rows]) for layer, (k, v) in self._own.items()}
+        self._position = self._position[rows]
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        """One layer's attention, called by the attention function: [B, H, L, D] -> [B, Hq, L, D]."""
+        if self._length == 0:  # a prompt
+            self._prompts[-1][layer] = (k, v)
+            return flash_attention(q, k, v, True, scale)[0]
+        before_k, before_v = self._own.get(layer, (None, None))
+        own_k, own_v = self._own[layer] = self._with_room(before_k, k), self._with_room(before_v, v)
+        own_k[:, :, self._length - 1 : self._length] = k
+        own_v[:, :, self._length - 1 : self._length] = v
+        own = flash_attention(q, own_k[:, :, : self._length], own_v[:, :, : self._length], False, scale)
+        on_prompts = [
+            # a group's rows are the queries of one call: [R, H, 1, D] -> [1, H, R, D]
+            flash_attention(rows.transpose(0, 2), *prompt[layer], False, scale)
+            for rows, prompt in zip(q.split(self._rows), self._prompts, strict=True)
+            if len(rows)
+        ]
+        out = torch.cat([out for out, _ in on_prompts], dim=2).transpose(0, 2)
+        lse = torch.cat([lse for _, lse in on_prompts], dim=2).transpose(0, 2)
+        return merge((out, lse), own)[0]
+
+    def _with_room(self, buffer: Tensor | None, new: Tensor) -> Tensor:
+        """A buffer [R, H, at least the tokens written so far, D]; it doubles, since most rows end early."""
+        if buffer is not None and buffer.shape[2] >= self._length:
+            return buffer
+        written = self._length - 1
+        rows, heads, _, size = new.shape
+        larger = new.new_empty(rows, heads, min(self.max_new_tokens, max(_FIRST_ROOM, 2 * written)), size)
+        if buffer is not None:
+            larger[:, :, :written] = buffer[:, :, :written]
+        return larger
+
+
+def shared_prefix_attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    prefix_layout: PrefixLayout | None = None,
+    prefix_decoder: SharedPrefixDecoder | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention function: grouped where the call carries a layout or decoder, else its own SDPA.
+
+    Raises:
+        NotImplementedError: With one, the model asks for more than plain full attention.
+    """
+    if prefix_layout is None and prefix_decoder is None:
+        kwargs |= {"dropout": dropout, "scaling": scaling}
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    asked = [name for name in _UNSUPPORTED if kwargs.get(name) is not None]
+    if asked or dropout:
+        raise NotImplementedError(f"group attention has no {', '.join(asked) or 'dropout'}")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if prefix_decoder is not None:
+        out = prefix_decoder.attend(int(cast(Any, module).layer_idx), query, key, value, scale)
+    else:
+        assert prefix_layout is not None
+        layout = (prefix_layout.groups, prefix_layout.pad, prefix_layout.unpad)
+        out, _ = shared_prefix_attention(query, key, value, *layout, scale)
+    return out.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(ATTENTION, shared_prefix_attention_forward)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)  # for the calls without a layout
+
+
+def no_mask(device: torch.device) -> Tensor:
+    """What to pass for a mask with a layout or decoder: its four dimensions tell transformers not to build one."""
+    return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)
+
+
+class SharedPrefixPasses(Passes):
+    """Packed rows of [prompts, completions], with the attention that keeps them apart.
+
+    Args:
+        policy: The model with its adapter on; from now on it takes packed rows, and other calls run as before.
+    """
+
+    name = "shared_prefix"
+    decoder = SharedPrefixDecoder
+
+    def __init__(self, policy: PolicyView) -> None:
+        self._policy = policy
+        policy.use_attention(ATTENTION)
+
+    def log_probs(self, rows: Sequence[Experience], temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+        # rows that follow one another and belong to one group share their prompt; all groups are one row of the model
+        targets = torch.cat([row.completion_ids for row in rows]).to(self._policy.device)
+        return self._policy.token_log_probs(self._predicting_hidden(rows), targets, temperature)
+
+    def tokens(self, rows: Sequence[Experience]) -> int:
+        # a completion's last token is only predicted, never read
+        return sum(
+            len(members[0].prompt_ids) + sum(len(row.completion_ids) - 1 for row in members)
+            for members in groups_of(rows)
+        )
+
+    def measured_hidden(self, token_ids: Tensor) -> Tensor:
+        prompt, completion = len(token_ids) // 2, len(token_ids) // 4
+        positions = torch.cat([torch.arange(prompt), *[prompt + torch.arange(completion)] * 2])
+        return self.packed_hidden(token_ids, positions, [(prompt, [completion, completion])])
+
+    def prompts_held(self, prompts: int, rows: int) -> tuple[int, int]:
+        return 1, prompts
+
+    def packed_hidden(
+        self, token_ids: Tensor, positions: Tensor, groups: Sequence[tuple[int, Sequence[int]]]
+    ) -> Tensor:
+        """Hidden states of one packed row.
+
+        Args:
+            token_ids: [P + N], the prompts' tokens, then each completion's.
+            positions: [P + N], every completion's going on from its prompt's end.
+            groups: Tokens of each prompt and of its completions.
+
+        Returns:
+            [P + N, H], with gradients to the adapter.
+        """
+        device = self._policy.device
+        return self._policy.hidden(
+            token_ids.to(device).unsqueeze(0),
+            position_ids=positions.to(device).unsqueeze(0),
+            attention_mask=no_mask(device),
+            prefix_layout=PrefixLayout.of(groups, device),
+        )[0]
+
+    def _predicting_hidden(self, rows: Sequence[Experience]) -> Tensor:
+        """[N, H] hidden states that predict the completions' tokens, one completion after another."""
+        groups = list(groups_of(rows))
+        prompts = [members[0].prompt_ids for members in groups]
+        lengths = [[len(row.completion_ids) for row in members] for members in groups]
+        read = [[row.completion_ids[:-1] for row in members] for members in groups]
+        positions = [torch.arange(len(prompt)) for prompt in prompts]
+        for prompt, members in zip(prompts, read, strict=True):
+            positions += [len(prompt) + torch.arange(len(ids)) for ids in members]
+        # a completion of one token has nothing to read and no place in the row
+        sizes = [(len(prompt), [len(ids) for ids in m if len(ids)]) for prompt, m in zip(prompts, read, strict=True)]
+        token_ids = torch.cat([*prompts, *(ids for members in read for ids in members)])
+        hidden = self.packed_hidden(token_ids, torch.cat(positions), sizes)
+        return hidden[_predicting_places([len(prompt) for prompt in prompts], lengths).to(hidden.device)]
+
+
+def _predicting_places(prompts: Sequence[int], lengths: Sequence[Sequence[int]]) -> Tensor:
+    """[N] places of the packed row that predict the completions' tokens.
+
+    A completion's first token is predicted at its prompt's last place, the others at their predecessors' places.
+
+    Args:
+        prompts: Tokens of each prompt.
+        lengths: Tokens of each prompt's completions.
+    """
+    places: list[int] = []
+    end, start = 0, sum(prompts)
+    for prompt, group in zip(prompts, lengths, strict=True):
+        end += prompt
+        for length in group:
+            places += [end - 1, *range(start, start + length - 1)]
+            start += length - 1
+    return torch.tensor(places)

@@ -1,0 +1,203 @@
+"""Validation: one summary for every document and budget, scored beside the copying baseline, and by an audit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Optional
+
+import torch.distributed as dist
+
+from squish_pl.budget import Budget
+from squish_pl.lm.loading import BaseModel
+from squish_pl.score.baselines import lead
+from squish_pl.score.bootstrap import Estimate
+from squish_pl.score.ensemble import within_budget
+from squish_pl.score.metric import SquishMetric
+from squish_pl.score.scorer import Scorer, ScoreRequest
+from squish_pl.types import Document, Finish, Rollouts, Scores
+
+SCORES = {"squish": "score", "novel": "novel_score"}  #: key of the dashboard -> attribute of `Scores`
+
+
+@dataclass(frozen=True)
+class ValidationSettings:
+    """How a validation goes.
+
+    Attributes:
+        budgets: Every validation document is summarised under each of them.
+        temperature: 0 takes the likeliest token.
+        audit: A model that measures in validation alone, so that the best adapter need not be picked by the model
+            that gave the reward; none by default.
+    """
+
+    budgets: list[str] = field(default_factory=lambda: ["5%", "10%"])
+    temperature: float = 0.0
+    audit: Optional[BaseModel] = None
+
+    def problems(self) -> list[str]:
+        """What is wrong with the settings, a sentence each."""
+        found = [] if self.budgets else ["validation.budgets must name at least one budget"]
+        found += [f"validation.budgets: {problem}" for problem in Budget.problems(self.budgets)]
+        if not 0 <= self.temperature < float("inf"):
+            found.append(f"validation.temperature must be a number of at least 0, but is {self.temperature}")
+        if self.audit is not None:
+            found += [f"validation.audit: {problem}" for problem in self.audit.problems()]
+        return found
+
+    def monitored(self) -> str:
+        """The figure by which the best adapter is chosen where none is named."""
+        return "val/audit_squish" if self.audit is not None else "val/squish"
+
+    def figure_names(self) -> list[str]:
+        """The figures by which the best adapter can be chosen."""
+        kinds = ["squish", "novel", "lead", "lead_novel"]
+        if self.audit is not None:
+            kinds += [f"audit_{kind}" for kind in SCORES]
+        budgets = [str(Budget.parse(text)) for text in self.budgets if not Budget.problems([text])]
+        names = [f"val/{kind}@{budget}" for kind in kinds for budget in budgets]
+        return names + [f"val/{kind}" for kind in (*kinds, "parsed", "within_budget")]
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """One document's summary under one budget, with its scores.
+
+    Attributes:
+        document_id: The document's id.
+        opening: The document's first characters.
+        budget: The budget as text.
+        summary: None where the completion could not be parsed.
+        finish: Name of the `Finish`.
+        within_budget: Parsed, not empty, and no longer than allowed.
+        scores: By the dashboard's key: `squish` and `novel`; `lead` and `lead_novel`, of the document's own opening cut
+            to the budget; `audit_squish` and `audit_novel`, under the audit reference, where there is one.
+    """
+
+    document_id: str
+    opening: str
+    budget: str
+    summary: str | None
+    finish: str
+    within_budget: bool
+    scores: dict[str, float]
+
+
+class Baseline:
+    """Scores of the copying baseline, computed once for each document and budget of a run."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, Budget], dict[str, float]] = {}
+
+    def scores(self, scorer: Scorer, asked: Sequence[tuple[Document, Budget]]) -> list[dict[str, float]]:
+        """`lead` and `lead_novel` of each document's opening."""
+        new = [(d, b) for d, b in asked if (d.text, b) not in self._known]
+        requests = [ScoreRequest(d, [lead(d.text, b, scorer.tokenizer)], b) for d, b in new]
+        for (document, budget), scores in zip(new, scorer.score_batch(requests), strict=True):
+            named = _named(scores)
+            self._known[document.text, budget] = {"lead": named["squish"], "lead_novel": named["novel"]}
+        return [self._known[d.text, b] for d, b in asked]
+
+
+class Validator:
+    """Scores validation summaries and adds them up.
+
+    Args:
+        scorer: The benchmark's rule applies: what is unparsable, empty or over the budget scores 0.
+        audit: Measures the same summaries; none if None.
+
+    Attributes:
+        lines: Of the validation under way, or of the last one.
+    """
+
+    def __init__(self, scorer: Scorer, audit: Scorer | None = None) -> None:
+        self.scorer, self.audit = scorer, audit
+        self.lines: list[Validated] = []
+        self._baseline = Baseline()
+
+    def start(self) -> None:
+        """Begins a new validation."""
+        self.lines = []
+
+    def add(self, groups: Sequence[Rollouts]) -> None:
+        """Scores groups of one summary each, from greedy (or seeded) sampling."""
+        asked = [(group.prompt.document, group.prompt.budget) for group in groups]
+        requests = [ScoreRequest(d, group.summaries, b) for (d, b), group in zip(asked, groups, strict=True)]
+        scores = self.scorer.score_batch(requests)
+        audited: Sequence[Scores | None] = [None] * len(groups)
+        if self.audit is not None:
+            audited = self.audit.score_batch(within_budget(requests, scores))
+        leads = self._baseline.scores(self.scorer, asked)
+        for group, score, audit, lead_scores in zip(groups, scores, audited, leads, strict=True):
+            named = _named(score) | lead_scores
+            if audit is not None:
+                named |= {f"audit_{key}": value for key, value in _named(audit).items()}
+            document = group.prompt.document
+            self.lines.append(
+                Validated(
+                    document_id=document.id,
+                    opening=document.text[:200],
+                    budget=str(group.prompt.budget),
+                    summary=group.summaries[0],
+                    finish=Finish(int(group.finish[0])).name.lower(),
+                    within_budget=bool(score.within_budget[0]) and bool(group.summaries[0]),
+                    scores=named,
+                )
+            )
+
+    def finish(self) -> dict[str, float]:
+        """Ends the validation: all processes' lines are in `lines`, and the figures are returned (see `summarise`)."""
+        self.lines = gather_lines(self.lines)
+        return summarise(self.lines, self.scorer)
+
+
+def summarise(lines: Sequence[Validated], scorer: Scorer) -> dict[str, float]:
+    """The figures of a validation, by their dashboard keys (see docs/metrics.md).
+
+    Intervals are left out where a single document tells none.
+    """
+    if not lines:
+        return {}
+    figures: dict[str, float] = {}
+    budgets = list(dict.fromkeys(line.budget for line in lines))
+    for budget in budgets:
+        chosen = [line.scores for line in lines if line.budget == budget]
+        for key in lines[0].scores:
+            metric = SquishMetric(scorer, budget, novel=key.endswith("novel"))
+            metric.add(scores[key] for scores in chosen)
+            figures |= _estimated(key, budget, metric.estimate())
+    for key in lines[0].scores:
+        figures[f"val/{key}"] = sum(figures[f"val/{key}@{budget}"] for budget in budgets) / len(budgets)
+    figures["val/parsed"] = sum(line.summary is not None for line in lines) / len(lines)
+    figures["val/within_budget"] = sum(line.within_budget for line in lines) / len(lines)
+    return figures
+
+
+def _estimated(key: str, budget: str, found: Estimate) -> dict[str, float]:
+    ends = {"low": found.low, "high": found.high} if found.low == found.low else {}
+    return {f"val/{key}@{budget}": found.mean} | {f"val/{key}_{end}@{budget}": x for end, x in ends.items()}
+
+
+def estimate_of(figures: Mapping[str, float], key: str, budget: str) -> Estimate:
+    """A mean with its interval out of the figures of a validation."""
+    nan = float("nan")
+    low, high = (figures.get(f"val/{key}_{end}@{budget}", nan) for end in ("low", "high"))
+    return Estimate(figures[f"val/{key}@{budget}"], low, high)
+
+
+def budgets_of(figures: Mapping[str, float]) -> list[str]:
+    """The budgets that the figures of a validation are about, as text."""
+    return [key.split("@", 1)[1] for key in figures if key.startswith("val/squish@")]
+
+
+def gather_lines(lines: Sequence[Validated]) -> list[Validated]:
+    """All processes' lines, without the repetitions that an even split over processes may add."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return list(lines)
+    parts: list[list[Validated] | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, list(lines))
+    return list({(line.document_id, line.budget): line for part in parts for line in part or []}.values())
+
+
+def _named(scores: Scores) -> dict[str, float]:
+    return {key: float(getattr(scores, name)[0]) for key, name in SCORES.items()}
