@@ -27,10 +27,10 @@ from squish_pl.benchmark.runner import Entry, as_scored
 from squish_pl.benchmark.store import ScoreKey, Store
 from squish_pl.errors import ConfigError, DataError, ModelError, SquishError
 from squish_pl.lm.tokens import encode
-from squish_pl.score.template import ScoreTemplate
-from squish_pl.score.scorer import SquishScorer
 from squish_pl.score.novelty import copied_tokens
+from squish_pl.score.scorer import SquishScorer
 from squish_pl.score.settings import ScoreSettings
+from squish_pl.score.template import ScoreTemplate
 from squish_pl.types import Document
 
 TEXTS = ["The ferry left. 😀 Nobody slept at all that night.\nSnow fell on the pass.", "Another one. It is short."]
