@@ -13,10 +13,11 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from squish_pl.benchmark.leaderboard import Estimate, Leaderboard, Standing
+from squish_pl.benchmark.findings import Usage, most_frequent
+from squish_pl.benchmark.leaderboard import Leaderboard, Standing
 from squish_pl.benchmark.published import MARK, SOURCE, PublishedScore
-from squish_pl.benchmark.report.findings import Usage, most_frequent
 from squish_pl.markdown import escape
+from squish_pl.score.bootstrap import Estimate
 
 _NAME = "contender"
 _LEAST_WIDTH = 120  # a narrower terminal wraps lines, where rich would leave figures out

@@ -102,7 +102,7 @@ def score(
         contenders = _named_apart([GivenText(Path(path).stem, read_text(path)) for path in _paths(summary)])
     else:
         raise ConfigError(["give --documents and --summaries (files of many), or --document and --summary (two texts)"])
-    reference = Reference(base, None, gguf_file, revision, dtype)
+    reference = Reference(base, gguf_file, revision, dtype)
     what = Comparison(
         contenders=[*contenders, Opening(_OPENING)],
         references=[reference],
@@ -120,11 +120,11 @@ def score(
         if store or passing:
             stack.enter_context(stop_message())
         kept = stack.enter_context(Store(path))
-        compared = compare(what, work, kept, where)
+        findings = compare(what, work, kept, where)
         if output is not None:
-            lines = result_lines(compared.rows, [reference.title], _OPENING)
+            lines = result_lines(findings.rows, findings.references, _OPENING)
             write_lines(lines, Path(output).expanduser())
-        show(compared, report, None)
+        show(findings, report, None)
     if passing is not None:
         passing.unlink(missing_ok=True)
 

@@ -1,18 +1,16 @@
-"""Findings arranged for the page's tables, bars and charts."""
+"""Findings arranged for the page's tables and bars."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from markupsafe import Markup
-
-from squish_pl.benchmark.leaderboard import Estimate, Standing
+from squish_pl.benchmark.findings import Findings
+from squish_pl.benchmark.leaderboard import Standing
 from squish_pl.benchmark.published import PublishedScore
-from squish_pl.benchmark.report.charts import charts, themed_svg
-from squish_pl.benchmark.report.findings import Findings
+from squish_pl.score.bootstrap import Estimate
 
 
 class Bar(NamedTuple):
@@ -60,17 +58,6 @@ class View(NamedTuple):
     scale: Scale
 
 
-class Figure(NamedTuple):
-    """A chart of the page."""
-
-    kind: str
-    title: str
-    caption: str
-    budget: str | None
-    reference: str
-    svg: Markup
-
-
 @dataclass(frozen=True)
 class Published:
     """Published values that share a source.
@@ -102,13 +89,6 @@ def views(findings: Findings) -> list[View]:
         View(budget, reference, own, Scale.of(score for s in own for score in (s.squish, s.novel)))
         for (budget, reference), own in grouped.items()
     ]
-
-
-def figures(findings: Findings) -> Iterator[Figure]:
-    """All charts but the leaderboard's, which the tables show already."""
-    for chart in charts(findings, kinds=("scatter", "curves")):
-        svg = Markup(themed_svg(chart.figure))
-        yield Figure(chart.kind, chart.title, chart.caption, chart.budget, chart.reference, svg)
 
 
 def published(scores: Sequence[PublishedScore]) -> list[Published]:
