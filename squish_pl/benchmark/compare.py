@@ -18,7 +18,7 @@ from squish_pl.benchmark.leaderboard import RankBy, combined_name, leaderboard
 from squish_pl.benchmark.published import PublishedScore
 from squish_pl.benchmark.records import text_hash
 from squish_pl.benchmark.references import Reference, dtype_name
-from squish_pl.benchmark.runner import Entry
+from squish_pl.benchmark.runner import Asked
 from squish_pl.benchmark.store import Store
 from squish_pl.budget import Budget
 from squish_pl.data.filters import cut_document
@@ -89,13 +89,13 @@ class Prepared:
     Attributes:
         documents: Different ones, cut.
         budgets: Normalised.
-        entries: Contenders with what they are asked.
+        asked: Contenders with their tasks.
         source: Where the documents come from, for people.
     """
 
     documents: list[Document]
     budgets: list[str]
-    entries: list[Entry]
+    asked: Asked
     source: str
 
 
@@ -128,10 +128,10 @@ def prepare(what: Comparison, documents: Sequence[Document], source: str, max_to
     room = [p for r in what.references for p in r.room_problems(documents, parsed, what.score.template, tokenizer)]
     if room:
         raise ConfigError(room)
-    entries = [Entry(contender, contender.tasks(documents, budgets)) for contender in what.contenders]
+    asked = {contender: contender.tasks(documents, budgets) for contender in what.contenders}
     different = distinct(documents)
     about = f"{len(different)} of {source}" + (f", cut to {max_tokens} tokens" if max_tokens else "")
-    return Prepared(different, budgets, entries, about)
+    return Prepared(different, budgets, asked, about)
 
 
 def compare(what: Comparison, work: Prepared, store: Store, device: torch.device) -> Findings:
@@ -147,9 +147,9 @@ def compare(what: Comparison, work: Prepared, store: Store, device: torch.device
         ConfigError: A contender cannot work.
         SquishError: The work cannot go on; what was done is stored.
     """
-    runner.check_contenders(work.entries, store)
-    runner.ask(work.entries, store)
-    rows = runner.answers(work.entries, store, what.references[0].tokenizer if what.original_rules else None)
+    runner.check_contenders(work.asked, store)
+    runner.ask(work.asked, store)
+    rows = runner.answers(work.asked, store, what.references[0].tokenizer if what.original_rules else None)
     looked_at = work.documents[: what.shown]
     hashes = frozenset(text_hash(document.text) for document in looked_at)
     identities = {reference: reference.identity(what.score, device) for reference in what.references}

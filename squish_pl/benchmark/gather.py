@@ -32,15 +32,15 @@ def usage(rows: Sequence[Row], order: Sequence[str]) -> list[Usage]:
     """What each contender's answers took."""
     found = []
     for name in order:
-        answers = [row.answer for row in rows if row.contender == name]
-        given = [answer for answer in answers if answer is not None]
-        failed = [answer for answer in given if answer.outcome is Outcome.FAILED]
+        own = [row for row in rows if row.contender == name]
+        given = [row.answer for row in own if row.answer is not None]
+        failed = sum(row.outcome is Outcome.FAILED for row in own)
         costs = [answer.cost for answer in given if answer.cost is not None]
         found.append(
             Usage(
                 contender=name,
-                answers=len(given) - len(failed),
-                failed=len(answers) - len(given) + len(failed),
+                answers=len(own) - failed,
+                failed=failed,
                 prompt_tokens=sum(answer.prompt_tokens or 0 for answer in given),
                 completion_tokens=sum(answer.completion_tokens or 0 for answer in given),
                 cost=sum(costs) if costs else None,
@@ -94,8 +94,7 @@ def _shown(
     for row in rows:
         text, scores = row.text, row.scores.get(reference.title)
         saved = savings.get(text_hash(text)) if text is not None and scores and scores.within_budget else None
-        unparsable = row.answer is not None and row.answer.outcome is Outcome.UNPARSABLE
-        nothing = 0.0 if unparsable else None
+        nothing = 0.0 if row.outcome is Outcome.UNPARSABLE else None
         copied = None
         if saved is not None and text is not None:
             tokens = copied_tokens(document_ids, encode(tokenizer, text), novel_ngram)

@@ -52,6 +52,11 @@ class Row:
     is_baseline: bool = False
     text: str | None = None
 
+    @property
+    def outcome(self) -> Outcome:
+        """What came of the task."""
+        return Outcome.FAILED if self.answer is None else self.answer.outcome
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -188,9 +193,9 @@ def _by_contender(rows: Iterable[Row]) -> list[list[Row]]:
 def _count(row: Row, references: Sequence[str], rule: Rule) -> _Counted | None:
     """What a row counts under references together, its scores by the rule and the rest on average; None: left out."""
     document = row.task.document_hash
-    if row.answer is None or row.answer.outcome is Outcome.FAILED:
+    if row.outcome is Outcome.FAILED:
         return None
-    if row.answer.outcome is Outcome.UNPARSABLE:
+    if row.outcome is Outcome.UNPARSABLE:
         return _Counted(document, 0.0, 0.0, 1.0, 0.0, math.nan, math.nan)
     if any(name not in row.scores for name in references):
         return None

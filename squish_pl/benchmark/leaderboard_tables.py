@@ -26,9 +26,9 @@ _REASONS = 3  # of failures, most frequent first
 _TEXT_COLUMNS = (_NAME, "next is behind")
 
 
-def print_leaderboard(board: Leaderboard, console: Console | None = None) -> None:
+def print_leaderboard(board: Leaderboard) -> None:
     """Prints a table for each budget and reference, baselines dimmed, and the notes."""
-    console = console or _wide()
+    console = _wide()
     for title, standings in _groups(board):
         table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         rows = [_cells(standing, gap="\n") for standing in standings]
@@ -43,9 +43,9 @@ def print_leaderboard(board: Leaderboard, console: Console | None = None) -> Non
         console.print(note, markup=False, highlight=False)
 
 
-def print_usage(usages: Sequence[Usage], console: Console | None = None) -> None:
+def print_usage(usages: Sequence[Usage]) -> None:
     """Prints what the answers took, where anything is known, and why some are missing."""
-    console = console or _wide()
+    console = _wide()
     told = [usage for usage in usages if usage.completion_tokens or usage.cost is not None]
     if told:
         table = Table(title="What the answers took", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -71,9 +71,9 @@ def print_usage(usages: Sequence[Usage], console: Console | None = None) -> None
             console.print(f"  {usage.contender}: and {more} more", markup=False, highlight=False)
 
 
-def print_published(scores: Sequence[PublishedScore], budgets: Sequence[str], console: Console | None = None) -> None:
+def print_published(scores: Sequence[PublishedScore], budgets: Sequence[str]) -> None:
     """Prints published values for these budgets, marked as what they are."""
-    console = console or _wide()
+    console = _wide()
     by_model: dict[str, dict[str, float]] = {}
     for score in scores:
         if score.budget in budgets:

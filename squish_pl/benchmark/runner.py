@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from typing import NamedTuple
 
@@ -41,42 +41,36 @@ _FREE_AT_A_TIME = 256  # answers that cost nothing, stored together
 _SCORED_AT_A_TIME = 64  # summaries, or a little more
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A contender with what it is asked."""
-
-    contender: Contender
-    tasks: list[Task]
+Asked = Mapping[Contender, Sequence[Task]]  #: contenders with what they are asked
 
 
-def check_contenders(entries: Sequence[Entry], store: Store) -> None:
+def check_contenders(asked: Asked, store: Store) -> None:
     """Looks whether those that still have to be asked can work.
 
     Raises:
         ConfigError: Some cannot; all of them are named.
     """
     problems = []
-    for entry in entries:
-        if store.open_tasks(entry.contender, entry.tasks):
+    for contender, tasks in asked.items():
+        if store.open_tasks(contender, tasks):
             try:
-                entry.contender.check()
+                contender.check()
             except ConfigError as error:
-                problems += [f"{entry.contender.name}: {problem}" for problem in error.problems]
+                problems += [f"{contender.name}: {problem}" for problem in error.problems]
             except SquishError as error:
                 problems.append(str(error))
     if problems:
         raise ConfigError(problems)
 
 
-def ask(entries: Sequence[Entry], store: Store) -> None:
+def ask(asked: Asked, store: Store) -> None:
     """Asks every contender for what the store does not have, one contender after the other.
 
     Raises:
         SquishError: A contender cannot work; what was answered before is stored.
     """
-    for entry in entries:
-        contender = entry.contender
-        left = store.open_tasks(contender, entry.tasks)
+    for contender, tasks in asked.items():
+        left = store.open_tasks(contender, tasks)
         if not left:
             continue
         try:
@@ -114,21 +108,21 @@ def _store_answers(contender: Contender, tasks: Sequence[Task], store: Store, pr
             progress.advance(len(waiting))
 
 
-def answers(entries: Sequence[Entry], store: Store, cut: PreTrainedTokenizerBase | None = None) -> list[Row]:
+def answers(asked: Asked, store: Store, cut: PreTrainedTokenizerBase | None = None) -> list[Row]:
     """A row for each task, with its answer and without scores.
 
     Args:
-        entries: Contenders with their tasks.
+        asked: Contenders with their tasks.
         store: Has the answers.
         cut: See `scored_text`.
     """
     rows = []
-    for entry in entries:
-        known = store.answers(entry.contender, entry.tasks)
-        name, is_baseline = entry.contender.name, entry.contender.is_baseline
-        for task in entry.tasks:
+    for contender, tasks in asked.items():
+        known = store.answers(contender, tasks)
+        for task in tasks:
             answer = known.get(task)
-            rows.append(Row(name, task, answer, {}, is_baseline, scored_text(task, answer, cut)))
+            text = scored_text(task, answer, cut)
+            rows.append(Row(contender.name, task, answer, {}, contender.is_baseline, text))
     return rows
 
 

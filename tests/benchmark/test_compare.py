@@ -25,7 +25,7 @@ from squish_pl.benchmark.progress import step
 from squish_pl.benchmark.records import Answer, Outcome, Task, text_hash
 from squish_pl.benchmark.references import Reference
 from squish_pl.benchmark.results import result_lines
-from squish_pl.benchmark.runner import Entry, scored_text
+from squish_pl.benchmark.runner import scored_text
 from squish_pl.benchmark.store import ScoreKey, Store
 from squish_pl.benchmark.token_spans import by_span, token_spans
 from squish_pl.errors import ConfigError, DataError, ModelError, SquishError
@@ -160,7 +160,7 @@ def test_what_was_answered_before_an_error_is_kept(store: Store) -> None:
         contender.is_free = is_free
         tasks = contender.tasks(DOCUMENTS, ["40%"])
         with pytest.raises(ModelError):
-            runner.ask([Entry(contender, tasks)], store)
+            runner.ask({contender: tasks}, store)
         assert contender.closed == 1
         assert store.answers(contender, tasks) == {tasks[0]: written("a")}
 
@@ -197,14 +197,14 @@ def test_all_contenders_that_cannot_work_are_named_together(store: Store) -> Non
         def check(self) -> None:
             raise ModelError(f"{self.name} is broken")
 
-    entries = [Entry(c, c.tasks(DOCUMENTS, ["40%"])) for c in (Broken("a"), Scripted("b"), Broken("c"))]
+    asked = {c: c.tasks(DOCUMENTS, ["40%"]) for c in (Broken("a"), Scripted("b"), Broken("c"))}
     with pytest.raises(ConfigError) as caught:
-        runner.check_contenders(entries, store)
+        runner.check_contenders(asked, store)
     assert caught.value.problems == ["a is broken", "c is broken"]
     # one that has nothing left to do is not looked at
-    for entry in entries:
-        store.put_answers(entry.contender, [(task, written("a")) for task in entry.tasks])
-    runner.check_contenders(entries, store)
+    for contender, tasks in asked.items():
+        store.put_answers(contender, [(task, written("a")) for task in tasks])
+    runner.check_contenders(asked, store)
 
 
 def test_references_are_loaded_one_after_the_other(
@@ -296,14 +296,14 @@ def test_a_contender_that_breaks_the_rules_is_named(store: Store) -> None:
         contender = Odd("odd")
         contender.given = given  # type: ignore[attr-defined]
         with pytest.raises(SquishError, match="the contender 'odd' gave"):
-            runner.ask([Entry(contender, contender.tasks(DOCUMENTS, ["40%"]))], store)
+            runner.ask({contender: contender.tasks(DOCUMENTS, ["40%"])}, store)
         assert contender.closed == 1
 
 
 def test_half_a_surrogate_pair_in_an_answer(store: Store) -> None:
     contender = Scripted("\udce9", written("\ud800 hi"), written("b"))
     tasks = contender.tasks(DOCUMENTS, ["40%"])
-    runner.ask([Entry(contender, tasks)], store)
+    runner.ask({contender: tasks}, store)
     assert contender.name == "?"
     assert store.answers(contender, tasks)[tasks[0]].summary == "? hi"
 

@@ -10,7 +10,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from squish_pl.benchmark.leaderboard import Standing
-from squish_pl.benchmark.published import PublishedScore
+from squish_pl.benchmark.published import MARK, PublishedScore
 from squish_pl.benchmark.report.lettering import shortened
 from squish_pl.benchmark.report.themes import HATCH, INK, Look, drawing, titled_figure
 from squish_pl.score.bootstrap import Estimate
@@ -107,7 +107,7 @@ def _rules(axes: Axes, published: Sequence[PublishedScore]) -> list[Artist]:
         axes.axvline(value, color=INK, alpha=0.45, linewidth=1.1, linestyle=dashes, zorder=0.9, label=label)
         for value, dashes, label in lines
     ]
-    return [*rules, _words(best.mark)]
+    return [*rules, _words(MARK)]
 
 
 def _legend(shown: Sequence[Standing]) -> list[list[Artist]]:

@@ -13,6 +13,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from squish_pl.benchmark.findings import Findings, ShownDocument, most_frequent
+from squish_pl.benchmark.published import MARK, SOURCE
 from squish_pl.benchmark.records import text_hash
 from squish_pl.benchmark.report import page_text, page_views
 from squish_pl.benchmark.report.charts import Picture
@@ -41,6 +42,8 @@ def write_page(findings: Findings, drawn: Sequence[Picture], path: Path) -> None
         board_references=page_views.board_references(findings),
         pictures=[picture for picture in drawn if picture.element],
         published=page_views.published(findings.published),
+        mark=MARK,
+        source=SOURCE,
         blocks=_blocks(findings.documents(), index),
         index=index,
         style=Markup(_own_file("page.css")),

@@ -58,19 +58,14 @@ class View(NamedTuple):
     scale: Scale
 
 
-@dataclass(frozen=True)
-class Published:
-    """Published values that share a source.
+class Published(NamedTuple):
+    """Published values.
 
     Attributes:
-        mark: What a reader has to know of them.
-        source: Where they come from.
         budgets: All budgets among them.
         modes: By mode, then by model, then by budget; None where a model has no value.
     """
 
-    mark: str
-    source: str
     budgets: list[str]
     modes: dict[str, dict[str, dict[str, float | None]]]
 
@@ -91,16 +86,10 @@ def views(findings: Findings) -> list[View]:
     ]
 
 
-def published(scores: Sequence[PublishedScore]) -> list[Published]:
-    """By source; modes, models and budgets in the order of the scores."""
-    sources: dict[tuple[str, str], list[PublishedScore]] = {}
+def published(scores: Sequence[PublishedScore]) -> Published:
+    """Modes, models and budgets in the order of the scores."""
+    found = Published(list(dict.fromkeys(score.budget for score in scores)), {})
     for score in scores:
-        sources.setdefault((score.mark, score.source), []).append(score)
-    tables = []
-    for (mark, source), own in sources.items():
-        table = Published(mark, source, list(dict.fromkeys(score.budget for score in own)), {})
-        for score in own:
-            models = table.modes.setdefault(score.mode, {})
-            models.setdefault(score.model, dict.fromkeys(table.budgets))[score.budget] = score.squish
-        tables.append(table)
-    return tables
+        models = found.modes.setdefault(score.mode, {})
+        models.setdefault(score.model, dict.fromkeys(found.budgets))[score.budget] = score.squish
+    return found

@@ -61,10 +61,11 @@ def write_findings(findings: Findings, report: str | None, logs: str | None) -> 
         return []
     # an extra, and slow to import: only where they are wanted
     from squish_pl.benchmark.report.charts import pictures
-    from squish_pl.benchmark.report.dashboard import log_findings
 
     drawn, told = pictures(findings), []
     if logs is not None:
+        from squish_pl.benchmark.report.dashboard import log_findings
+
         log_findings(findings, drawn, logs)
         told.append(f"dashboard: tensorboard --logdir {logs}")
     if report is not None:

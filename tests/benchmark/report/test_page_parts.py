@@ -84,7 +84,7 @@ def test_a_view_for_each_budget_and_reference() -> None:
 
 
 def test_published_values_by_mode_and_model() -> None:
-    [table] = published(examples.findings().published)
+    table = published(examples.findings().published)
     assert table.budgets == ["5%", "10%"]
     assert table.modes == {
         "reasoning": {"Model ": {"5%": 0.024, "10%": 0.042}},
