@@ -6,25 +6,25 @@ import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
 
 import torch
 
 from squish_pl import __version__
 from squish_pl.benchmark import runner
 from squish_pl.benchmark.contenders.base import Contender, distinct
-from squish_pl.benchmark.leaderboard import AVERAGE, RankBy, Row, leaderboard
+from squish_pl.benchmark.findings import Findings
+from squish_pl.benchmark.gather import contenders_in_order, shown_documents, usage
+from squish_pl.benchmark.leaderboard import RankBy, combined_name, leaderboard
 from squish_pl.benchmark.published import PublishedScore
 from squish_pl.benchmark.records import text_hash
-from squish_pl.benchmark.references import Reference
-from squish_pl.benchmark.report.findings import Findings
-from squish_pl.benchmark.report.gather import contenders_in_order, shown_documents, usage
-from squish_pl.benchmark.runner import Entry
+from squish_pl.benchmark.references import Reference, dtype_name
+from squish_pl.benchmark.runner import Asked
 from squish_pl.benchmark.store import Store
 from squish_pl.budget import Budget
 from squish_pl.data.filters import cut_document
 from squish_pl.errors import ConfigError, DataError
 from squish_pl.lm.tokens import tokenizer_hash
+from squish_pl.score.ensemble import Rule
 from squish_pl.score.settings import ScoreSettings
 from squish_pl.types import Document
 
@@ -35,7 +35,7 @@ class Comparison:
 
     Attributes:
         contenders: Whoever writes.
-        references: Models that measure; with several, their mean is ranked too.
+        references: Models that measure; with several, their scores combined are ranked too.
         budgets: Caps, as text.
         score: Of the score.
         rank_by: The score that decides the ranking.
@@ -43,6 +43,7 @@ class Comparison:
             contenders of whose tasks less than four fifths are left.
         shown: Documents that are kept for looking at, with each token's savings.
         published: Values measured elsewhere, to be laid beside.
+        rule: How one score is made of several references': "mean", or "min", the score that no reference falls below.
     """
 
     contenders: Sequence[Contender]
@@ -53,6 +54,7 @@ class Comparison:
     original_rules: bool = False
     shown: int = 200
     published: Sequence[PublishedScore] = ()
+    rule: Rule = "mean"
 
     def problems(self) -> list[str]:
         """What is wrong with the settings, a sentence each."""
@@ -67,8 +69,8 @@ class Comparison:
             for name in dict.fromkeys(names):
                 if names.count(name) > 1:
                     found.append(f"{what}: {names.count(name)} are called {name!r}: give each a name of its own")
-                if name == AVERAGE and what == "references":
-                    found.append(f"references: {name!r} is the name of their mean: give this one another")
+                if name == combined_name(self.rule) and what == "references":
+                    found.append(f"references: {name!r} is the name of their {self.rule}: give this one another")
                 if not name.strip():
                     found.append(f"{what}: a name must not be empty")
         for contender in self.contenders:
@@ -80,18 +82,6 @@ class Comparison:
         return found + self.score.problems()
 
 
-class Compared(NamedTuple):
-    """What came of it.
-
-    Attributes:
-        rows: One for each contender and task, with its scores.
-        findings: For people.
-    """
-
-    rows: list[Row]
-    findings: Findings
-
-
 @dataclass(frozen=True)
 class Prepared:
     """Work to be done.
@@ -99,13 +89,13 @@ class Prepared:
     Attributes:
         documents: Different ones, cut.
         budgets: Normalised.
-        entries: Contenders with what they are asked.
+        asked: Contenders with their tasks.
         source: Where the documents come from, for people.
     """
 
     documents: list[Document]
     budgets: list[str]
-    entries: list[Entry]
+    asked: Asked
     source: str
 
 
@@ -138,13 +128,13 @@ def prepare(what: Comparison, documents: Sequence[Document], source: str, max_to
     room = [p for r in what.references for p in r.room_problems(documents, parsed, what.score.template, tokenizer)]
     if room:
         raise ConfigError(room)
-    entries = [Entry(contender, contender.tasks(documents, budgets)) for contender in what.contenders]
+    asked = {contender: contender.tasks(documents, budgets) for contender in what.contenders}
     different = distinct(documents)
     about = f"{len(different)} of {source}" + (f", cut to {max_tokens} tokens" if max_tokens else "")
-    return Prepared(different, budgets, entries, about)
+    return Prepared(different, budgets, asked, about)
 
 
-def compare(what: Comparison, work: Prepared, store: Store, device: torch.device) -> Compared:
+def compare(what: Comparison, work: Prepared, store: Store, device: torch.device) -> Findings:
     """Asks, scores and ranks; what the store has already is not done again.
 
     Args:
@@ -157,37 +147,43 @@ def compare(what: Comparison, work: Prepared, store: Store, device: torch.device
         ConfigError: A contender cannot work.
         SquishError: The work cannot go on; what was done is stored.
     """
-    entries, budgets = work.entries, work.budgets
-    runner.check_contenders(entries, store)
-    runner.ask(entries, store)
+    runner.check_contenders(work.asked, store)
+    runner.ask(work.asked, store)
+    rows = runner.answers(work.asked, store, what.references[0].tokenizer if what.original_rules else None)
     looked_at = work.documents[: what.shown]
     hashes = frozenset(text_hash(document.text) for document in looked_at)
-    rows, cut = runner.answers(entries, store), what.original_rules
-    scored = {r.title: runner.score(r, what.score, device, rows, store, hashes, cut) for r in what.references}
-    rows = runner.with_scores(rows, scored)
+    identities = {reference: reference.identity(what.score, device) for reference in what.references}
+    for reference, identity in identities.items():
+        rows = runner.score(rows, reference, identity, what.score, device, store, hashes)
     titles = [reference.title for reference in what.references]
-    board = leaderboard(rows, titles, what.rank_by, what.original_rules)
+    board = leaderboard(rows, titles, what.rank_by, what.original_rules, what.rule)
     order = contenders_in_order(board, rows)
-    ngram = what.score.novel_ngram
-    findings = Findings(
+    return Findings(
         title="SQUISH benchmark",
-        facts={
-            "documents": work.source,
-            "budgets": ", ".join(budgets),
-            "references": ", ".join(f"{r.title} ({r.dtype_on(device)} on {device.type})" for r in what.references),
-            "frame": what.score.template.frame,
-            "copied": f"token n-grams of {ngram} shared with the summary",
-            "rules": "the original's" if cut else "over the budget or unparsable counts 0; failed is left out",
-            "made": f"{datetime.date.today():%d %B %Y} by squish-pl {__version__}",
-        },
+        facts=_facts(what, work, device),
         board=board,
-        budgets=budgets,
+        budgets=work.budgets,
         references=titles,
         usage=usage(rows, order),
+        rows=rows,
         published=what.published,
-        documents=partial(shown_documents, looked_at, rows, order, what.references, scored, ngram, store, cut),
+        documents=partial(shown_documents, looked_at, rows, order, identities, what.score.novel_ngram, store),
     )
-    return Compared(rows, findings)
+
+
+def _facts(what: Comparison, work: Prepared, device: torch.device) -> dict[str, str]:
+    """What was measured and how, for people."""
+    references = [f"{r.title} ({dtype_name(r, device)} on {device.type})" for r in what.references]
+    benchmarks = "over the budget or unparsable counts 0; failed is left out"
+    return {
+        "documents": work.source,
+        "budgets": ", ".join(work.budgets),
+        "references": ", ".join(references),
+        "frame": what.score.template.frame,
+        "copied": f"token n-grams of {what.score.novel_ngram} shared with the summary",
+        "rules": "the original's" if what.original_rules else benchmarks,
+        "made": f"{datetime.date.today():%d %B %Y} by squish-pl {__version__}",
+    }
 
 
 def _one_vocabulary(references: Sequence[Reference]) -> None:

@@ -8,18 +8,16 @@ shows the result.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby, pairwise
 from statistics import fmean
 from typing import Literal, NamedTuple
 
-import torch
-
 from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task
-from squish_pl.score.bootstrap import bootstrap_interval
+from squish_pl.score.bootstrap import Estimate, estimate
+from squish_pl.score.ensemble import Rule
 
-AVERAGE = "mean of references"  #: the reference's name where scores of several are averaged
 LEAST_COVERAGE = 0.8  #: under the original's rules
 _FEWEST = 6  # documents: with five, even if all agree, chance does as well more than once in twenty (2 / 2**5)
 
@@ -30,6 +28,8 @@ _ORIGINAL_RULES = (
 )
 
 RankBy = Literal["squish", "novel"]
+
+_COMBINED: dict[Rule, Callable[[Sequence[float]], float]] = {"mean": fmean, "min": min}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Row:
         answer: None where it was not asked yet, which counts as a failed one.
         scores: Of a written summary, by the reference's name.
         is_baseline: Whether the contender is a baseline.
+        text: The summary as it is scored; None where there is none.
     """
 
     contender: str
@@ -49,14 +50,12 @@ class Row:
     answer: Answer | None
     scores: Mapping[str, ScoreRecord] = field(default_factory=dict)
     is_baseline: bool = False
+    text: str | None = None
 
-
-class Estimate(NamedTuple):
-    """A mean over documents with its 95 % bootstrap interval: NaN without documents, the interval without two."""
-
-    mean: float
-    low: float
-    high: float
+    @property
+    def outcome(self) -> Outcome:
+        """What came of the task."""
+        return Outcome.FAILED if self.answer is None else self.answer.outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ class Standing:
 
     Attributes:
         budget: As text.
-        reference: Its name, or `AVERAGE`.
+        reference: Its name, or `combined_name`.
         rank: From 1, by the score the leaderboard is ranked by.
         contender: Its name.
         is_baseline: Whether it is a baseline.
@@ -125,28 +124,39 @@ class Leaderboard:
         return found
 
 
+def combined_name(rule: Rule) -> str:
+    """What stands in the reference's place where scores of several are combined."""
+    return f"{rule} of references"
+
+
 def leaderboard(
-    rows: Iterable[Row], references: Sequence[str], rank_by: RankBy = "squish", original_rules: bool = False
+    rows: Iterable[Row],
+    references: Sequence[str],
+    rank_by: RankBy = "squish",
+    original_rules: bool = False,
+    rule: Rule = "mean",
 ) -> Leaderboard:
     """Ranks contenders, for each budget and reference by itself.
 
     Args:
         rows: One for each contender and task.
-        references: Names of the references; with several, their average is ranked too, over tasks that all scored.
+        references: Names of the references; with several, their scores combined are ranked too, over tasks that all
+            scored.
         rank_by: The score that decides.
         original_rules: Drop summaries that score 0 and leave out contenders under `LEAST_COVERAGE`. The rows' scores
-            are those of summaries cut to their budget where they were up to a tenth too long (`runner.as_scored`).
+            are those of summaries cut to their budget where they were up to a tenth too long (`runner.scored_text`).
+        rule: How one score is made of several references', for each summary: their mean, or the lowest.
     """
     by_budget: dict[str, list[Row]] = {}
     for row in rows:
         by_budget.setdefault(row.task.budget, []).append(row)
     views: dict[str, tuple[str, ...]] = {name: (name,) for name in references}
     if len(references) > 1:
-        views[AVERAGE] = tuple(references)
+        views[combined_name(rule)] = tuple(references)
     board = Leaderboard([], rank_by, original_rules, [_ORIGINAL_RULES] if original_rules else [])
     for budget, asked in by_budget.items():
         for reference, names in views.items():
-            results = [_result(own, names, budget, reference, original_rules) for own in _by_contender(asked)]
+            results = [_result(own, names, budget, reference, original_rules, rule) for own in _by_contender(asked)]
             if original_rules:
                 few = [r.standing for r in results if r.standing.coverage < LEAST_COVERAGE]
                 board.notes.extend(f"Left out at {budget} ({reference}): {s.contender}, {s.coverage:.0%}" for s in few)
@@ -180,20 +190,20 @@ def _by_contender(rows: Iterable[Row]) -> list[list[Row]]:
     return [list(own) for _, own in groupby(ordered, key=lambda row: row.contender)]
 
 
-def _count(row: Row, references: Sequence[str]) -> _Counted | None:
-    """What a row counts on average over references; None where it is left out."""
+def _count(row: Row, references: Sequence[str], rule: Rule) -> _Counted | None:
+    """What a row counts under references together, its scores by the rule and the rest on average; None: left out."""
     document = row.task.document_hash
-    if row.answer is None or row.answer.outcome is Outcome.FAILED:
+    if row.outcome is Outcome.FAILED:
         return None
-    if row.answer.outcome is Outcome.UNPARSABLE:
+    if row.outcome is Outcome.UNPARSABLE:
         return _Counted(document, 0.0, 0.0, 1.0, 0.0, math.nan, math.nan)
     if any(name not in row.scores for name in references):
         return None
     scores = [row.scores[name] for name in references]
     return _Counted(
         document,
-        squish=fmean(score.score if score.within_budget else 0.0 for score in scores),
-        novel=fmean(score.novel_score if score.within_budget else 0.0 for score in scores),
+        squish=_COMBINED[rule]([score.score if score.within_budget else 0.0 for score in scores]),
+        novel=_COMBINED[rule]([score.novel_score if score.within_budget else 0.0 for score in scores]),
         unparsable=0.0,
         over_budget=fmean(not score.within_budget for score in scores),
         length_used=fmean(score.length_used for score in scores),
@@ -201,8 +211,10 @@ def _count(row: Row, references: Sequence[str]) -> _Counted | None:
     )
 
 
-def _result(rows: Sequence[Row], references: Sequence[str], budget: str, reference: str, drop_zeros: bool) -> _Result:
-    answered = [counted for row in rows if (counted := _count(row, references)) is not None]
+def _result(
+    rows: Sequence[Row], references: Sequence[str], budget: str, reference: str, drop_zeros: bool, rule: Rule
+) -> _Result:
+    answered = [counted for row in rows if (counted := _count(row, references, rule)) is not None]
     kept = [counted for counted in answered if counted.squish != 0] if drop_zeros else answered
     squish = _by_document((counted.document, counted.squish) for counted in kept)
     novel = _by_document((counted.document, counted.novel) for counted in kept)
@@ -214,8 +226,8 @@ def _result(rows: Sequence[Row], references: Sequence[str], budget: str, referen
         rank=0,
         contender=rows[0].contender,
         is_baseline=rows[0].is_baseline,
-        squish=_estimate(squish.values()),
-        novel=_estimate(novel.values()),
+        squish=estimate(squish.values()),
+        novel=estimate(novel.values()),
         ahead=None,
         resolved=None,
         documents=len(squish),
@@ -243,22 +255,15 @@ def _rank(results: Sequence[_Result], rank_by: RankBy) -> list[Standing]:
         return result.squish if rank_by == "squish" else result.novel
 
     # those without any score come last
-    ranked = sorted(results, key=lambda result: -_mean(score(result).values()) if score(result) else math.inf)
+    ranked = sorted(results, key=lambda result: -fmean(score(result).values()) if score(result) else math.inf)
     standings = [replace(result.standing, rank=rank) for rank, result in enumerate(ranked, 1)]
     for place, (better, next_one) in enumerate(pairwise(ranked)):
         mine, other = score(better), score(next_one)
         differences = [mine[document] - other[document] for document in mine if document in other]
-        ahead = _estimate(differences)
+        ahead = estimate(differences)
         resolved = len(differences) >= _FEWEST and (ahead.low > 0 or ahead.high < 0)
         standings[place] = replace(standings[place], ahead=ahead, resolved=resolved)
     return standings
-
-
-def _estimate(values: Iterable[float]) -> Estimate:
-    numbers = list(values)
-    # a single document does not tell how much documents vary
-    low, high = bootstrap_interval(torch.tensor(numbers if len(numbers) > 1 else [], dtype=torch.float64))
-    return Estimate(_mean(numbers), low, high)
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -13,10 +13,11 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from squish_pl.benchmark.leaderboard import Estimate, Leaderboard, Standing
+from squish_pl.benchmark.findings import Usage, most_frequent
+from squish_pl.benchmark.leaderboard import Leaderboard, Standing
 from squish_pl.benchmark.published import MARK, SOURCE, PublishedScore
-from squish_pl.benchmark.report.findings import Usage, most_frequent
 from squish_pl.markdown import escape
+from squish_pl.score.bootstrap import Estimate
 
 _NAME = "contender"
 _LEAST_WIDTH = 120  # a narrower terminal wraps lines, where rich would leave figures out
@@ -25,9 +26,9 @@ _REASONS = 3  # of failures, most frequent first
 _TEXT_COLUMNS = (_NAME, "next is behind")
 
 
-def print_leaderboard(board: Leaderboard, console: Console | None = None) -> None:
+def print_leaderboard(board: Leaderboard) -> None:
     """Prints a table for each budget and reference, baselines dimmed, and the notes."""
-    console = console or _wide()
+    console = _wide()
     for title, standings in _groups(board):
         table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         rows = [_cells(standing, gap="\n") for standing in standings]
@@ -42,9 +43,9 @@ def print_leaderboard(board: Leaderboard, console: Console | None = None) -> Non
         console.print(note, markup=False, highlight=False)
 
 
-def print_usage(usages: Sequence[Usage], console: Console | None = None) -> None:
+def print_usage(usages: Sequence[Usage]) -> None:
     """Prints what the answers took, where anything is known, and why some are missing."""
-    console = console or _wide()
+    console = _wide()
     told = [usage for usage in usages if usage.completion_tokens or usage.cost is not None]
     if told:
         table = Table(title="What the answers took", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -70,9 +71,9 @@ def print_usage(usages: Sequence[Usage], console: Console | None = None) -> None
             console.print(f"  {usage.contender}: and {more} more", markup=False, highlight=False)
 
 
-def print_published(scores: Sequence[PublishedScore], budgets: Sequence[str], console: Console | None = None) -> None:
+def print_published(scores: Sequence[PublishedScore], budgets: Sequence[str]) -> None:
     """Prints published values for these budgets, marked as what they are."""
-    console = console or _wide()
+    console = _wide()
     by_model: dict[str, dict[str, float]] = {}
     for score in scores:
         if score.budget in budgets:

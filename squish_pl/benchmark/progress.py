@@ -21,31 +21,25 @@ class Step:
     Args:
         what: What is done.
         total: Parts it has.
+        bar: Shows it; without one, a log line now and then does.
     """
 
-    def __init__(self, what: str, total: int) -> None:
+    def __init__(self, what: str, total: int, bar: Progress | None = None) -> None:
         self.what, self.total, self.done = what, total, 0
+        self._bar = bar
+        self._task = None if bar is None else bar.add_task(what, total=total)
         self._start = self._told = time.monotonic()
 
     def advance(self, parts: int = 1) -> None:
         """Says that parts are done."""
         self.done += parts
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, advance=parts)
+            return
         now = time.monotonic()
         if now - self._told >= _EVERY or self.done == self.total:
             self._told = now
             log.info("%s: %d of %d, %.0f s", self.what, self.done, self.total, now - self._start)
-
-
-class _Bar(Step):
-    """The same on a terminal."""
-
-    def __init__(self, what: str, total: int, progress: Progress) -> None:
-        super().__init__(what, total)
-        self._progress, self._task = progress, progress.add_task(what, total=total)
-
-    def advance(self, parts: int = 1) -> None:
-        self.done += parts
-        self._progress.update(self._task, advance=parts)
 
 
 @contextmanager
@@ -57,4 +51,4 @@ def step(what: str, total: int) -> Iterator[Step]:
         return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as progress:
-        yield _Bar(what, total, progress)
+        yield Step(what, total, progress)

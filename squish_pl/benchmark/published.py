@@ -24,16 +24,12 @@ class PublishedScore:
         mode: "reasoning" or "instruct".
         budget: "5%" or "10%", of the characters.
         squish: Read to three decimals.
-        mark: What a reader has to know of it.
-        source: Where it comes from.
     """
 
     model: str
     mode: str
     budget: str
     squish: float
-    mark: str = MARK
-    source: str = SOURCE
 
 
 def published_scores() -> list[PublishedScore]:

@@ -46,21 +46,15 @@ def result_lines(
             yield line
 
 
-def write_lines(lines: Iterable[dict[str, Any]], path: Path) -> int:
+def write_lines(lines: Iterable[dict[str, Any]], path: Path) -> None:
     """Writes JSON lines, the whole file or nothing.
-
-    Returns:
-        Their number.
 
     Raises:
         DataError: The file cannot be written.
     """
-    count = 0
     with written_whole(path) as file:
         for line in lines:
             file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
-            count += 1
-    return count
 
 
 def _asked(row: Row) -> dict[str, Any]:
@@ -71,7 +65,7 @@ def _asked(row: Row) -> dict[str, Any]:
         "url": document.url,
         "budget": row.task.budget,
         "sample": row.task.sample,
-        "outcome": answer.outcome.value if answer else Outcome.FAILED.value,
+        "outcome": row.outcome.value,
         "reason": answer.reason if answer else "not asked yet",
         "summary": answer.summary if answer else None,
     }
@@ -87,7 +81,7 @@ def _scored(row: Row, scores: ScoreRecord | None) -> dict[str, Any]:
             "copied": scores.copied,
             "information": scores.information,
         }
-    unparsable = row.answer is not None and row.answer.outcome is Outcome.UNPARSABLE
+    unparsable = row.outcome is Outcome.UNPARSABLE
     nothing = 0.0 if unparsable else None
     unknown = dict.fromkeys(("length_used", "copied", "information"))
     return {"within_budget": False if unparsable else None, "squish": nothing, "novel": nothing, **unknown}

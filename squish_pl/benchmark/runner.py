@@ -1,6 +1,6 @@
 """A run of the benchmark: asks the contenders, scores what they wrote, one model in memory at a time.
 
-    documents x budgets x samples -> tasks -> answers -> store -> scores -> store -> rows
+    documents x budgets x samples -> tasks -> answers -> store -> rows -> scores -> store -> rows
 
 All that is in the store already is left alone, so a run that was stopped goes on where it was.
 """
@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ from squish_pl.errors import ConfigError, DataError, SquishError
 from squish_pl.lm.cutting import cut_to_tokens
 from squish_pl.lm.device import release
 from squish_pl.lm.tokens import encode
+from squish_pl.score.ensemble import load_scorer
 from squish_pl.score.novelty import copied_tokens
 from squish_pl.score.scorer import ScoreRequest, SquishScorer
 from squish_pl.score.settings import ScoreSettings
@@ -39,55 +41,36 @@ _FREE_AT_A_TIME = 256  # answers that cost nothing, stored together
 _SCORED_AT_A_TIME = 64  # summaries, or a little more
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A contender with what it is asked."""
-
-    contender: Contender
-    tasks: list[Task]
+Asked = Mapping[Contender, Sequence[Task]]  #: contenders with what they are asked
 
 
-@dataclass
-class Scored:
-    """What a reference has measured.
-
-    Attributes:
-        identity: See `reference_identity`.
-        scores: Of each row; None where it has no written summary, or one that does not fit the reference.
-    """
-
-    identity: str
-    scores: list[ScoreRecord | None]
-
-
-def check_contenders(entries: Sequence[Entry], store: Store) -> None:
+def check_contenders(asked: Asked, store: Store) -> None:
     """Looks whether those that still have to be asked can work.
 
     Raises:
         ConfigError: Some cannot; all of them are named.
     """
     problems = []
-    for entry in entries:
-        if store.open_tasks(entry.contender, entry.tasks):
+    for contender, tasks in asked.items():
+        if store.open_tasks(contender, tasks):
             try:
-                entry.contender.check()
+                contender.check()
             except ConfigError as error:
-                problems += [f"{entry.contender.name}: {problem}" for problem in error.problems]
+                problems += [f"{contender.name}: {problem}" for problem in error.problems]
             except SquishError as error:
                 problems.append(str(error))
     if problems:
         raise ConfigError(problems)
 
 
-def ask(entries: Sequence[Entry], store: Store) -> None:
+def ask(asked: Asked, store: Store) -> None:
     """Asks every contender for what the store does not have, one contender after the other.
 
     Raises:
         SquishError: A contender cannot work; what was answered before is stored.
     """
-    for entry in entries:
-        contender = entry.contender
-        left = store.open_tasks(contender, entry.tasks)
+    for contender, tasks in asked.items():
+        left = store.open_tasks(contender, tasks)
         if not left:
             continue
         try:
@@ -125,67 +108,70 @@ def _store_answers(contender: Contender, tasks: Sequence[Task], store: Store, pr
             progress.advance(len(waiting))
 
 
-def answers(entries: Sequence[Entry], store: Store) -> list[Row]:
-    """A row for each task, with its answer and without scores."""
+def answers(asked: Asked, store: Store, cut: PreTrainedTokenizerBase | None = None) -> list[Row]:
+    """A row for each task, with its answer and without scores.
+
+    Args:
+        asked: Contenders with their tasks.
+        store: Has the answers.
+        cut: See `scored_text`.
+    """
     rows = []
-    for entry in entries:
-        known = store.answers(entry.contender, entry.tasks)
-        name, is_baseline = entry.contender.name, entry.contender.is_baseline
-        rows += [Row(name, task, known.get(task), {}, is_baseline) for task in entry.tasks]
+    for contender, tasks in asked.items():
+        known = store.answers(contender, tasks)
+        for task in tasks:
+            answer = known.get(task)
+            text = scored_text(task, answer, cut)
+            rows.append(Row(contender.name, task, answer, {}, contender.is_baseline, text))
     return rows
 
 
-def as_scored(row: Row, cut: bool, tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """The summary of a row as it is scored; None where there is none.
+def scored_text(task: Task, answer: Answer | None, cut: PreTrainedTokenizerBase | None = None) -> str | None:
+    """A summary as every reference scores it; None where there is none.
 
     Args:
-        row: A task with its answer.
-        cut: Whether a summary that is slightly too long is cut to its budget: the original's rule.
-        tokenizer: Counts budgets in tokens.
+        task: What was asked.
+        answer: What came of it.
+        cut: Counts budgets in tokens, as all references do; a summary that is slightly too long is cut to its budget
+            then, which is the original's rule. None leaves it as it is.
     """
-    if row.answer is None or row.answer.outcome is not Outcome.WRITTEN or row.answer.summary is None:
+    if answer is None or answer.outcome is not Outcome.WRITTEN or answer.summary is None:
         return None
-    summary = row.answer.summary.strip()
-    if not cut or not row.answer.complete:
+    summary = answer.summary.strip()
+    if cut is None or not answer.complete:
         return summary
-    budget = Budget.parse(row.task.budget)
-    limit = budget.limit(row.task.document.text, tokenizer)
-    if not limit < budget.length(summary, tokenizer) <= limit * (1 + SLIGHTLY):
+    budget = Budget.parse(task.budget)
+    limit = budget.limit(task.document.text, cut)
+    if not limit < budget.length(summary, cut) <= limit * (1 + SLIGHTLY):
         return summary
-    return cut_to_tokens(summary, tokenizer, limit) if budget.unit.counts_tokens else summary[:limit].rstrip()
+    return cut_to_tokens(summary, cut, limit) if budget.unit.counts_tokens else summary[:limit].rstrip()
 
 
 def score(
+    rows: Sequence[Row],
     reference: Reference,
+    identity: str,
     settings: ScoreSettings,
     device: torch.device,
-    rows: Sequence[Row],
     store: Store,
     looked_at: Collection[str] = (),
-    cut: bool = False,
-) -> Scored:
+) -> list[Row]:
     """Scores every written summary that the store has no score of, under one reference.
 
     Args:
+        rows: Answers, with the texts to be scored.
         reference: The model, loaded here and gone afterwards.
+        identity: Its `identity`.
         settings: Of the score.
         device: Where the model runs.
-        rows: Answers.
         store: Keeps the scores.
         looked_at: Hashes of the documents whose savings on each token are kept too.
-        cut: Whether summaries that are slightly too long are cut first.
+
+    Returns:
+        The rows with the scores; a summary that does not fit the reference gets none.
     """
-    identity = reference.identity(settings, device)
-    keys: list[ScoreKey | None] = []
-    wanted: dict[ScoreKey, tuple[Task, str]] = {}
-    for row in rows:
-        summary = as_scored(row, cut, reference.tokenizer)
-        if summary is None:
-            keys.append(None)
-            continue
-        key = ScoreKey.of(row.task, summary)
-        keys.append(key)
-        wanted[key] = (row.task, summary)
+    keys = [None if row.text is None else ScoreKey.of(row.task, row.text) for row in rows]
+    wanted = {key: row for key, row in zip(keys, rows, strict=True) if key is not None}
     known = store.scores(identity, wanted)
     measured = store.measured(identity) if looked_at else set()
 
@@ -197,17 +183,21 @@ def score(
     # a document's summaries together, since it is measured alone only once
     left = sorted(filter(is_left, wanted))
     if left:
-        scorer = reference.load(settings, device)
+        scorer = load_scorer(reference, settings, device)
         with step(f"scores under {reference.title}", len(left)) as progress:
             for some in _portions(left):
-                found, savings = _measure_what_fits(scorer, {key: wanted[key] for key in some})
-                store.put_scores(identity, found, {key: s for key, s in savings.items() if key.document in looked_at})
-                for key, record in found.items():
-                    known.setdefault(key, record)  # what is stored stays, and is what is shown
+                found = _measure_what_fits(scorer, {key: wanted[key] for key in some})
+                kept = {k: m.savings for k, m in found.items() if k.document in looked_at and m.score.within_budget}
+                store.put_scores(identity, {key: one.score for key, one in found.items()}, kept)
+                for key, one in found.items():
+                    known.setdefault(key, one.score)  # what is stored stays, and is what is shown
                 progress.advance(len(some))
         del scorer
         release(device)
-    return Scored(identity, [None if key is None else known.get(key) for key in keys])
+    return [
+        row if key not in known else replace(row, scores={**row.scores, reference.title: known[key]})
+        for key, row in zip(keys, rows, strict=True)
+    ]
 
 
 def _portions(keys: Sequence[ScoreKey]) -> Iterator[list[ScoreKey]]:
@@ -222,50 +212,43 @@ def _portions(keys: Sequence[ScoreKey]) -> Iterator[list[ScoreKey]]:
         yield some
 
 
-def with_scores(rows: Sequence[Row], scored: Mapping[str, Scored]) -> list[Row]:
-    """The rows with their scores, by the references' titles."""
-    return [
-        replace(row, scores={title: s for title, of_rows in scored.items() if (s := of_rows.scores[i]) is not None})
-        for i, row in enumerate(rows)
-    ]
+class _Measured(NamedTuple):
+    """A summary's score, and the [T] nats it saves on each token, NaN where it was not measured."""
+
+    score: ScoreRecord
+    savings: Tensor
 
 
-_Measured = tuple[dict[ScoreKey, ScoreRecord], dict[ScoreKey, Tensor]]
-
-
-def _measure_what_fits(scorer: SquishScorer, wanted: Mapping[ScoreKey, tuple[Task, str]]) -> _Measured:
+def _measure_what_fits(scorer: SquishScorer, wanted: Mapping[ScoreKey, Row]) -> dict[ScoreKey, _Measured]:
     """Leaves out what is too long for the reference, such as a summary of very many tokens for its characters."""
     try:
         return _measure(scorer, wanted)
     except DataError as error:
         if len(wanted) == 1:
-            (task, _) = next(iter(wanted.values()))
-            log.warning("a summary of %r is not scored: %s", task.document.text[:40], error)
-            return {}, {}
-    records: dict[ScoreKey, ScoreRecord] = {}
-    savings: dict[ScoreKey, Tensor] = {}
-    for key, one in wanted.items():
-        found, saved = _measure_what_fits(scorer, {key: one})
-        records |= found
-        savings |= saved
-    return records, savings
+            (row,) = wanted.values()
+            log.warning("a summary of %r is not scored: %s", row.task.document.text[:40], error)
+            return {}
+    found: dict[ScoreKey, _Measured] = {}
+    for key, row in wanted.items():
+        found |= _measure_what_fits(scorer, {key: row})
+    return found
 
 
-def _measure(scorer: SquishScorer, wanted: Mapping[ScoreKey, tuple[Task, str]]) -> _Measured:
-    """Scores, and the savings of those that were measured; the keys of a document and budget follow one another."""
+def _measure(scorer: SquishScorer, wanted: Mapping[ScoreKey, Row]) -> dict[ScoreKey, _Measured]:
+    """Scores; the keys of a document and budget follow one another."""
     groups = [list(keys) for _, keys in groupby(wanted, key=lambda key: (key.document, key.budget))]
     requests = []
     for keys in groups:
-        task, _ = wanted[keys[0]]
-        requests.append(ScoreRequest(task.document, [wanted[key][1] for key in keys], task.budget))
-    records, savings = {}, {}
+        task = wanted[keys[0]].task
+        requests.append(ScoreRequest(task.document, [wanted[key].text for key in keys], task.budget))
+    found = {}
     for keys, request, scores in zip(groups, requests, scorer.score_batch(requests), strict=True):
-        text, budget = wanted[keys[0]][0].document.text, Budget.parse(keys[0].budget)
+        text, budget = wanted[keys[0]].task.document.text, Budget.parse(keys[0].budget)
         limit, document_ids = budget.limit(text, scorer.tokenizer), encode(scorer.tokenizer, text)
         for i, (key, summary) in enumerate(zip(keys, request.summaries, strict=True)):
             length = budget.length(summary or "", scorer.tokenizer)
             copied = copied_tokens(encode(scorer.tokenizer, summary or ""), document_ids, scorer.novel_ngram)
-            records[key] = ScoreRecord(
+            record = ScoreRecord(
                 score=float(scores.score[i]),
                 novel_score=float(scores.novel_score[i]),
                 within_budget=bool(scores.within_budget[i]),
@@ -273,6 +256,5 @@ def _measure(scorer: SquishScorer, wanted: Mapping[ScoreKey, tuple[Task, str]]) 
                 copied=float(copied.double().mean()) if len(copied) else 0.0,
                 information=scores.information,
             )
-            if records[key].within_budget:
-                savings[key] = scores.token_saved[i]
-    return records, savings
+            found[key] = _Measured(record, scores.token_saved[i])
+    return found

@@ -125,7 +125,7 @@ class Store:
         """The scores that are known.
 
         Args:
-            reference: From `references.reference_identity`.
+            reference: See `Reference.identity`.
             keys: Of the summaries wanted.
         """
         wanted = set(keys)
@@ -146,7 +146,7 @@ class Store:
         """Keeps scores, all of them or none; those that are there already stay.
 
         Args:
-            reference: From `references.reference_identity`.
+            reference: See `Reference.identity`.
             scores: By what was scored.
             savings: [T] nats saved on each document token, for summaries that are to be looked at.
         """
@@ -163,7 +163,7 @@ class Store:
         """The [T] nats saved on each token of a document, to three digits, by the summary's hash.
 
         Args:
-            reference: From `references.reference_identity`.
+            reference: See `Reference.identity`.
             document: Hash of its text.
         """
         query = "SELECT summary, saved FROM savings WHERE reference = ? AND document = ?"

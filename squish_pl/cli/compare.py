@@ -11,18 +11,20 @@ from jsonargparse import ArgumentError, auto_cli
 from rich.console import Console
 from rich.text import Text
 
-from squish_pl.benchmark.compare import Compared, Comparison, compare, prepare
+from squish_pl.benchmark.compare import Comparison, compare, prepare
 from squish_pl.benchmark.contenders import Contender
 from squish_pl.benchmark.documents import load_documents
+from squish_pl.benchmark.findings import Findings
 from squish_pl.benchmark.leaderboard import RankBy
 from squish_pl.benchmark.leaderboard_tables import print_leaderboard, print_published, print_usage
 from squish_pl.benchmark.published import published_scores
 from squish_pl.benchmark.references import Reference, pick_device
-from squish_pl.benchmark.report.write import report_problems, write_report
+from squish_pl.benchmark.report.write import report_problems, write_findings
 from squish_pl.benchmark.store import Store
 from squish_pl.data.filters import Selection
 from squish_pl.data.settings import data_problems
 from squish_pl.errors import ConfigError, SquishError
+from squish_pl.score.ensemble import Rule
 from squish_pl.score.settings import ScoreSettings
 
 _CONTENDERS = (
@@ -48,6 +50,7 @@ def benchmark(
     max_tokens: Optional[int] = None,
     budgets: list[str] = ["1%", "2%", "5%", "10%", "20%"],
     references: list[Reference] = [Reference()],
+    rule: Rule = "mean",
     score: ScoreSettings = ScoreSettings(),
     device: str = "auto",
     rank_by: RankBy = "squish",
@@ -71,7 +74,8 @@ def benchmark(
         max_characters: Length of the longest, in characters.
         max_tokens: Longest document in the first reference's tokens; longer ones are cut.
         budgets: Caps on a summary's length: "10%", "500 chars", "5% tokens", "64 tokens".
-        references: Models that measure, loaded one after the other; with several, their mean is ranked too.
+        references: Models that measure, loaded one after the other; with several, their scores combined are ranked too.
+        rule: How one score is made of several references': their mean, or min, the score that none falls below.
         score: How they measure.
         device: Of the references; "auto" takes a GPU where there is one.
         rank_by: The score that decides the ranking.
@@ -98,6 +102,7 @@ def benchmark(
         original_rules,
         shown if report or logs else 0,
         published_scores() if published else (),
+        rule,
     )
     problems = data_problems(
         documents=documents, min_characters=min_characters, max_characters=max_characters, max_tokens=max_tokens
@@ -124,20 +129,12 @@ def stop_message() -> Iterator[None]:
         raise
 
 
-def show(compared: Compared, report: str | None, logs: str | None) -> None:
+def show(findings: Findings, report: str | None, logs: str | None) -> None:
     """Writes the report and TensorBoard's files, then prints the leaderboard and what it took."""
-    told = []
-    if logs is not None:
-        # imported late: matplotlib and TensorBoard are slow to import
-        from squish_pl.benchmark.report.dashboard import log_findings
-
-        log_findings(compared.findings, logs)
-        told.append(f"dashboard: tensorboard --logdir {logs}")
-    if report is not None:
-        told.append(f"report: {write_report(compared.findings, compared.rows, report)}")
-    print_leaderboard(compared.findings.board)
-    print_published(compared.findings.published, compared.findings.budgets)
-    print_usage(compared.findings.usage)
+    told = write_findings(findings, report, logs)
+    print_leaderboard(findings.board)
+    print_published(findings.published, findings.budgets)
+    print_usage(findings.usage)
     for line in told:
         Console().print(Text(line), soft_wrap=True)
 

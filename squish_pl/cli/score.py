@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, Optional
+from typing import NamedTuple, Optional
 
 from jsonargparse import auto_cli
 
@@ -24,6 +24,7 @@ from squish_pl.cli.compare import null_problems, show, stop_message
 from squish_pl.data.filters import make_document
 from squish_pl.data.summaries import read_text
 from squish_pl.errors import ConfigError, DataError
+from squish_pl.lm.loading import DType
 from squish_pl.score.settings import ScoreSettings
 from squish_pl.score.template import ScoreTemplate
 from squish_pl.types import Document
@@ -46,7 +47,7 @@ def score(
     base: str = "Qwen/Qwen3-1.7B-Base",
     gguf_file: Optional[str] = None,
     revision: Optional[str] = None,
-    dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = "auto",
+    dtype: DType = "auto",
     device: str = "auto",
     template: ScoreTemplate = ScoreTemplate(),
     novel_ngram: int = 4,
@@ -92,53 +93,70 @@ def score(
         raise ConfigError(problems)
     budgets = [str(Budget.parse(text)) for text in budget.split(",")]
     if documents is not None and summaries is not None and document is None and summary is None:
-        given = [GivenSummaries(path, strict=True) for path in _paths(summaries)]
-        own = list(dict.fromkeys(name for contender in given for name in contender.budgets))
-        budgets = [*(budgets if None in own else ()), *(name for name in own if name is not None)]
-        found, contenders, source = load_documents(documents), _named_apart(given), documents
-        output = output or _OUTPUT
+        given, output = _files(documents, summaries, budgets), output or _OUTPUT
     elif document is not None and summary is not None and documents is None and summaries is None:
-        found, source = [_one_document(document)], document
-        contenders = _named_apart([GivenText(Path(path).stem, read_text(path)) for path in _paths(summary)])
+        given = _texts(document, summary, budgets)
     else:
         raise ConfigError(["give --documents and --summaries (files of many), or --document and --summary (two texts)"])
-    reference = Reference(base, None, gguf_file, revision, dtype)
     what = Comparison(
-        contenders=[*contenders, Opening(_OPENING)],
-        references=[reference],
-        budgets=budgets,
+        contenders=[*_named_apart(given.contenders), Opening(_OPENING)],
+        references=[Reference(base, gguf_file, revision, dtype)],
+        budgets=given.budgets,
         score=ScoreSettings(template, novel_ngram, batch_tokens),
         shown=200 if report else 0,
     )
     if problems := what.problems() + report_problems(report):
         raise ConfigError(problems)
     where = pick_device(device)
-    work = prepare(what, found, source, max_tokens)
-    passing = None if store or output is None else Path(f"{output}.sqlite").expanduser()
-    with ExitStack() as stack:
-        path = store or passing or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "scores.sqlite"
-        if store or passing:
-            stack.enter_context(stop_message())
-        kept = stack.enter_context(Store(path))
-        compared = compare(what, work, kept, where)
+    work = prepare(what, given.documents, given.source, max_tokens)
+    with _open_store(store, output) as kept:
+        findings = compare(what, work, kept, where)
         if output is not None:
-            lines = result_lines(compared.rows, [reference.title], _OPENING)
+            lines = result_lines(findings.rows, findings.references, _OPENING)
             write_lines(lines, Path(output).expanduser())
-        show(compared, report, None)
-    if passing is not None:
-        passing.unlink(missing_ok=True)
+        show(findings, report, None)
+
+
+class _Given(NamedTuple):
+    """What is scored: documents, where they come from, their summaries, and under which budgets."""
+
+    documents: list[Document]
+    source: str
+    contenders: Sequence[Contender]
+    budgets: list[str]
+
+
+def _files(documents: str, summaries: str, budgets: list[str]) -> _Given:
+    given = [GivenSummaries(path, strict=True) for path in _paths(summaries)]
+    own = list(dict.fromkeys(name for contender in given for name in contender.budgets))
+    budgets = [*(budgets if None in own else ()), *(name for name in own if name is not None)]
+    return _Given(load_documents(documents), documents, given, budgets)
+
+
+def _texts(document: str, summary: str, budgets: list[str]) -> _Given:
+    whole = make_document({"text": read_text(document), "url": Path(document).name})
+    if not whole.text.strip():
+        raise DataError(f"{document} is empty: expected a document")
+    return _Given([whole], document, [GivenText(Path(path).stem, read_text(path)) for path in _paths(summary)], budgets)
+
+
+@contextmanager
+def _open_store(store: str | None, output: str | None) -> Iterator[Store]:
+    """The store that is named, or one that goes when the work is done: beside the output, where a stop leaves it."""
+    if not store and output is None:
+        with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "scores.sqlite") as kept:
+            yield kept
+        return
+    path = Path(store or f"{output}.sqlite").expanduser()
+    with stop_message(), Store(path) as kept:
+        yield kept
+    if not store:
+        path.unlink(missing_ok=True)
 
 
 def _paths(text: str) -> list[str]:
     """Paths separated by commas, or one with commas in it."""
     return [text] if Path(text).expanduser().exists() else [path.strip() for path in text.split(",") if path.strip()]
-
-
-def _one_document(path: str) -> Document:
-    document = make_document({"text": read_text(path), "url": Path(path).name})
-    if not document.text.strip():
-        raise DataError(f"{path} is empty: expected a document")
-    return document
 
 
 def _named_apart(contenders: Sequence[Contender]) -> list[Contender]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from statistics import fmean
 from typing import NamedTuple
 
 import torch
@@ -31,7 +32,9 @@ def estimate(values: Tensor | Iterable[float], confidence: float = 0.95) -> Esti
     """The mean of one value per document, with its interval; see `bootstrap_interval`."""
     numbers = values if isinstance(values, Tensor) else torch.tensor(list(values), dtype=torch.float64)
     numbers = numbers.detach().double().cpu().flatten()
-    return Estimate(float(numbers.mean()), *bootstrap_interval(numbers, confidence))
+    # summed exactly: equal values in another order have the same mean, to the last digit
+    mean = fmean(numbers.tolist()) if len(numbers) else math.nan
+    return Estimate(mean, *bootstrap_interval(numbers, confidence))
 
 
 def bootstrap_interval(

@@ -13,10 +13,9 @@ from transformers import PreTrainedTokenizerFast
 
 from squish_pl.benchmark.contenders.local import LocalModel
 from squish_pl.benchmark.records import Answer, Task
+from squish_pl.policy.adapter import LoraSettings, save_adapter
 from squish_pl.policy.backbone import Backbone
-from squish_pl.policy.adapter import LoraSettings
 from squish_pl.policy.prompts import PromptTemplate
-from squish_pl.policy.adapter import save_adapter
 from squish_pl.types import Document
 
 # a random model hits one given byte now and then, so some of its summaries close, and others outgrow their budget

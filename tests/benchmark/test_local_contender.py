@@ -17,11 +17,14 @@ from squish_pl.benchmark.contenders.local import LocalModel
 from squish_pl.benchmark.records import Outcome, Task
 from squish_pl.budget import Budget
 from squish_pl.errors import ModelError
+from squish_pl.lm.loading import BaseModel
 from squish_pl.lm.tokens import encode
-from squish_pl.policy.backbone import Backbone
-from squish_pl.policy.prompts import PromptTemplate
-from squish_pl.policy.rollout import SamplingSettings
 from squish_pl.policy import rollout
+from squish_pl.policy.backbone import Backbone
+from squish_pl.policy.padded import PaddedPasses
+from squish_pl.policy.prompts import PromptTemplate
+from squish_pl.policy.rollout import RolloutSettings, SamplingSettings
+from squish_pl.rl.validation import ValidationSettings
 from squish_pl.types import Document, DocumentBatch, Finish
 
 
@@ -46,7 +49,7 @@ def test_greedy_summaries_are_those_of_generate(folders: dict[str, Path], archit
     given = answers(contender, contender.tasks(DOCUMENTS, BUDGETS))
     assert contender._engine is not None
     backbone = contender._engine.backbone
-    assert backbone.policy.grouped is (attention == "sdpa")
+    assert backbone.policy.passes.name == ("shared_prefix" if attention == "sdpa" else "padded")
     assert backbone.model is backbone.language_model.model  # no adapter, not even one that is off
     for task, answer in given.items():
         budget = Budget.parse(task.budget)
@@ -93,11 +96,11 @@ def test_a_hybrid_of_linear_and_full_attention_writes_as_generate_does(tmp_path:
 def test_an_adapter_writes_what_validation_writes(folders: dict[str, Path]) -> None:
     base, adapter = str(folders["qwen3"]), str(folders["adapter1"])
     module = SquishModule(
-        base=base,
+        base_model=BaseModel(base),
         adapter=adapter,
         prompt=PROMPT,
-        validation_budgets=BUDGETS,
-        sampling=SamplingSettings(max_new_tokens=128),
+        rollout=RolloutSettings(max_new_tokens=128),
+        validation=ValidationSettings(budgets=BUDGETS),
     )
     module.configure_model()
     groups = module.predict_step(DocumentBatch(DOCUMENTS), 0)
@@ -240,7 +243,8 @@ def test_all_end_tokens_of_the_model_end_a_summary(folders: dict[str, Path], tmp
     template = PromptTemplate(instruction="{document}\n{limit}\n", close_tag="never")
     prompt = template.build(DOCUMENTS[0], Budget.parse("999 chars"), make_byte_tokenizer())
     backbone = Backbone(model, make_byte_tokenizer(), lora=None)
-    settings = SamplingSettings(1.0, 200, 64)
+    backbone.policy.passes = PaddedPasses(backbone.policy)
+    settings = SamplingSettings(1.0, 200)
     (group,) = rollout.sample(backbone.policy, backbone.tokenizer, template, [prompt], 64, settings, [0])
     last = group.token_ids[torch.arange(64), group.lengths - 1]
     ended = group.finish == int(Finish.ENDED)

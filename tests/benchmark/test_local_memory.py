@@ -15,10 +15,10 @@ from transformers import MambaConfig, MambaForCausalLM
 from squish_pl.benchmark.records import Outcome, Task
 from squish_pl.errors import ModelError
 from squish_pl.policy.backbone import Backbone
-from squish_pl.policy.trials import choose_way
-from squish_pl.policy.XX import way
-from squish_pl.policy.decoding import GroupedDecoder, PaddedDecoder
 from squish_pl.policy.memory.costs import Costs
+from squish_pl.policy.padded import PaddedDecoder, PaddedPasses
+from squish_pl.policy.shared_prefix import SharedPrefixDecoder, SharedPrefixPasses
+from squish_pl.policy.trials import choose_passes, decoding_problem
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_weights_go_even_where_an_error_still_holds_the_model(
     assert contender._engine is not None
     backbone = contender._engine.backbone
     parameters = [weakref.ref(p) for p in backbone.parameters()]
-    monkeypatch.setattr(GroupedDecoder, "step", broken)
+    monkeypatch.setattr(SharedPrefixDecoder, "step", broken)
     with pytest.raises(RuntimeError, match="power") as caught:
         list(running)
     contender.close()
@@ -76,7 +76,7 @@ def test_running_out_of_memory_halves_and_fails_one_document_alone(
     contender = local(folders["qwen3"], rows=4)
     tasks = contender.tasks(DOCUMENTS, ["60%"])
     expected = answers(contender, tasks)
-    prefill, sizes = GroupedDecoder.prefill, []
+    prefill, sizes = SharedPrefixDecoder.prefill, []
 
     def short(self: Any, prompts: Any) -> Any:
         sizes.append(len(prompts))
@@ -84,7 +84,7 @@ def test_running_out_of_memory_halves_and_fails_one_document_alone(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return prefill(self, prompts)
 
-    monkeypatch.setattr(GroupedDecoder, "prefill", short)
+    monkeypatch.setattr(SharedPrefixDecoder, "prefill", short)
     given = answers(contender, tasks)
     assert sizes[:3] == [1, 3, 1]  # the shortest document has a cap of its own, and comes first
     failed = given.pop(tasks[1])
@@ -100,7 +100,9 @@ def test_logits_that_are_not_finite_fail(folders: dict[str, Path], monkeypatch: 
         running = contender.summarise(contender.tasks(DOCUMENTS, ["60%"]))
         next(running)
         with monkeypatch.context() as patch:
-            patch.setattr(GroupedDecoder, "step", lambda self, tokens: torch.full((len(tokens), 258), float("nan")))
+            patch.setattr(
+                SharedPrefixDecoder, "step", lambda self, tokens: torch.full((len(tokens), 258), float("nan"))
+            )
             failed = list(running)
         assert len(failed) == 3
         assert all(answer.outcome is Outcome.FAILED for _, answer in failed)
@@ -118,12 +120,12 @@ def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 def test_a_decoder_that_forgets_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = Backbone(make_tiny_model(), make_byte_tokenizer(), lora=None)
-    for wanted in ("grouped", "padded"):
-        choose_way(backbone.policy, wanted)  # type: ignore[arg-type]
-        assert way.decoding_problem(backbone.policy) is None
+    for wanted in ("shared_prefix", "padded"):
+        choose_passes(backbone.policy, wanted)  # type: ignore[arg-type]
+        assert decoding_problem(backbone.policy) is None
     keep = PaddedDecoder.keep
     monkeypatch.setattr(PaddedDecoder, "keep", lambda self, rows: keep(self, rows.flip(0)))
-    assert "differed" in (way.decoding_problem(backbone.policy) or "")
+    assert "differed" in (decoding_problem(backbone.policy) or "")
 
 
 def test_nothing_is_put_aside_for_learning(folders: dict[str, Path]) -> None:
@@ -140,8 +142,8 @@ def test_the_padded_way_holds_a_prompt_for_every_row() -> None:
     backbone = Backbone(make_tiny_model(), make_byte_tokenizer(), lora=None)
     costs = Costs(backbone)
     needed = {}
-    for grouped in (True, False):
-        backbone.policy.grouped = grouped
-        needed[grouped] = costs.rollout(3, 100, 6, 10)
+    for passes in (SharedPrefixPasses(backbone.policy), PaddedPasses(backbone.policy)):
+        backbone.policy.passes = passes
+        needed[passes.name] = costs.rollout(3, 100, 6, 10)
     # two more prompts in the prefill, three more prompts' keys and values
-    assert needed[False] - needed[True] == int(2 * 100 * costs._forward) + 3 * 100 * costs.cache_bytes
+    assert needed["padded"] - needed["shared_prefix"] == int(2 * 100 * costs._forward) + 3 * 100 * costs.cache_bytes

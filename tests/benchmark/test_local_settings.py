@@ -17,6 +17,7 @@ from squish_pl.benchmark.contenders.base import Contender
 from squish_pl.benchmark.contenders.local import LocalModel
 from squish_pl.benchmark.records import Task
 from squish_pl.errors import ConfigError, ModelError
+from squish_pl.lm.loading import BaseModel
 from squish_pl.policy.prompts import PromptTemplate
 
 
@@ -91,7 +92,7 @@ def test_it_is_built_from_a_configuration() -> None:
 def test_all_problems_are_told_and_nothing_is_loaded(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules[LocalModel.__module__], "load_model", None)
+    monkeypatch.setattr(BaseModel, "load", None)
     assert local(folders["qwen3"], adapter=str(folders["adapter1"])).problems() == []
     contender = LocalModel(
         str(tmp_path / "nowhere"),

@@ -21,8 +21,8 @@ sys.path.append(str(Path(__file__).parent.parent / "benchmark"))
 from hostile_server import SUMMARY, HostileServer, hostile_server
 
 from squish_pl import SquishScorer
-from squish_pl.benchmark import references
 from squish_pl.benchmark.store import Store
+from squish_pl.lm.loading import BaseModel
 
 ROOT = Path(__file__).parent.parent.parent
 TEXTS = [
@@ -106,7 +106,7 @@ def test_a_second_run_asks_and_scores_nothing_again(tiny_model_folder, tmp_path,
     assert len(server.requests) == 6
     with Store(tmp_path / "store.sqlite") as store:
         before = store._database.execute("SELECT * FROM scores").fetchall()
-    monkeypatch.setattr(references, "load_model", lambda *_: pytest.fail("nothing is left to score"))
+    monkeypatch.setattr(BaseModel, "load", lambda *_: pytest.fail("nothing is left to score"))
     code, second, err = run_cli(["validate", "--config", str(config)], capsys)
     assert code == 0, err
     assert len(server.requests) == 6
@@ -178,6 +178,15 @@ def test_several_references_and_their_mean(tiny_model_folder, tiny_llama_folder,
     assert code == 0, err
     with (tmp_path / "out" / "leaderboard.csv").open() as file:
         rows = {(row["budget"], row["reference"]): float(row["squish"]) for row in csv.DictReader(file)}
+    # the store has all scores: another rule asks and scores nothing again
+    code, out, err = run_cli(["validate", "--config", str(config), "--report", "min", "--rule", "min"], capsys)
+    assert code == 0, err
+    assert "scores under" not in err
+    assert "reference min of references, ranked by SQUISH" in out
+    with (tmp_path / "min" / "leaderboard.csv").open() as file:
+        lowest = {row["budget"]: float(row["squish"]) for row in csv.DictReader(file) if row["reference"][:4] == "min "}
+    with (tmp_path / "min" / "results.jsonl").open() as file:
+        lines = [json.loads(line) for line in file]
     scorers = {n: SquishScorer.from_pretrained(str(f)) for n, f in (("a", tiny_model_folder), ("b", tiny_llama_folder))}
     for budget, length in (("40%", None), ("30 tokens", 30)):
         means = {}
@@ -187,6 +196,10 @@ def test_several_references_and_their_mean(tiny_model_folder, tiny_llama_folder,
             means[name] = float(sum(scores)) / 2
             assert rows[budget, name] == pytest.approx(means[name], abs=1e-7)
         assert rows[budget, "mean of references"] == pytest.approx(sum(means.values()) / 2, abs=1e-7)
+        ids = sorted({line["id"] for line in lines})
+        of_each = [[line["squish"] for line in lines if (line["budget"], line["id"]) == (budget, i)] for i in ids]
+        assert [len(scores) for scores in of_each] == [2, 2]
+        assert lowest[budget] == pytest.approx(sum(map(min, of_each)) / 2, abs=1e-15)
 
 
 def test_the_originals_rules(tiny_model_folder, tmp_path, capsys):

@@ -6,7 +6,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -16,18 +16,11 @@ import anyio
 import httpx2
 import openai
 import tenacity
-from pydantic import (
-    BaseModel,
-    Field,
-    FiniteFloat,
-    NonNegativeInt,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    field_validator,
-)
+from pydantic import BaseModel, Field, FiniteFloat, NonNegativeInt, ValidationError, field_validator
 
 log = logging.getLogger(__name__)
 
+_MOST_BYTES = 1_000_000  # of an answer's body; the connection is closed on more
 _GIVE_UP_AFTER = 3  # requests in a row that say nothing of their document
 _AGAIN = frozenset({408, 409, 429})  # beside every 5xx
 _OF_ENDPOINT = frozenset({401, 402, 403, 404, 429, 502, 503, 504})
@@ -115,7 +108,7 @@ class Reply(BaseModel):
 
     @field_validator("usage", mode="wrap")
     @classmethod
-    def _or_none(cls, value: object, handler: ValidatorFunctionWrapHandler) -> Usage | None:
+    def _or_none(cls, value: object, handler: Callable[[object], Usage]) -> Usage | None:
         try:
             return handler(value)
         except ValidationError:
@@ -133,11 +126,10 @@ class Asker:
         base_url: Of the endpoint.
         key: API key; None where none is needed.
         patience: How long to wait, how often to ask.
-        most_bytes: Of an answer's body; the connection is closed on more.
     """
 
-    def __init__(self, name: str, base_url: str, key: str | None, patience: Patience, most_bytes: int) -> None:
-        self._name, self._key, self._patience, self._most_bytes = name, key, patience, most_bytes
+    def __init__(self, name: str, base_url: str, key: str | None, patience: Patience) -> None:
+        self._name, self._key, self._patience = name, key, patience
         whole = patience.answer_seconds
         self.client = openai.AsyncOpenAI(
             base_url=base_url,
@@ -145,7 +137,7 @@ class Asker:
             timeout=openai.Timeout(whole, connect=patience.connect_seconds),
             max_retries=0,
             http_client=openai.DefaultAsyncHttpxClient(
-                event_hooks={"response": [self._cap]},
+                event_hooks={"response": [_cap]},
                 follow_redirects=False,  # the request would arrive as a GET, or at a server that nobody named
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # none: requests stay independent
             ),
@@ -259,33 +251,34 @@ class Asker:
         with anyio.move_on_after(seconds):
             await self._given_up.wait()
 
-    async def _cap(self, response: httpx2.Response) -> None:
-        if isinstance(response.stream, httpx2.AsyncByteStream):
-            response.stream = _Capped(response.stream, self._most_bytes)
-
 
 class _Capped(httpx2.AsyncByteStream):
     """A body that ends the request when it grows too long: error pages, which the client reads by itself, too."""
 
-    def __init__(self, stream: httpx2.AsyncByteStream, most_bytes: int) -> None:
-        self._stream, self._most_bytes = stream, most_bytes
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         size = 0
         async for chunk in self._stream:
             size += len(chunk)
-            if size > self._most_bytes:
-                raise Unanswered(f"an answer of more than {self._most_bytes} bytes")
+            if size > _MOST_BYTES:
+                raise Unanswered(f"an answer of more than {_MOST_BYTES} bytes")
             yield chunk
 
     async def aclose(self) -> None:
         await self._stream.aclose()
 
 
-def one_line(text: str, length: int = 200) -> str:
-    """A message in one line, without control characters and an error page's tags, cut to a number of characters."""
+async def _cap(response: httpx2.Response) -> None:
+    assert isinstance(response.stream, httpx2.AsyncByteStream)  # of an asynchronous client
+    response.stream = _Capped(response.stream)
+
+
+def one_line(text: str) -> str:
+    """A message in one line, without control characters and an error page's tags, cut to 200 characters."""
     text = " ".join(_NOISE.sub(" ", text).split())
-    return text if len(text) <= length else text[: length - 3] + "..."
+    return text if len(text) <= 200 else text[:197] + "..."
 
 
 def _seconds(retry_after: str) -> float:

@@ -62,7 +62,6 @@ class Endpoint(Contender):
         prices: For the cost, where the server does not report it (OpenRouter does).
         concurrency: Most requests under way at once, those that wait to be repeated among them.
         patience: Time limits and retries.
-        most_bytes: Of an answer's body; a longer one is not read to its end and has failed.
     """
 
     def __init__(
@@ -81,14 +80,13 @@ class Endpoint(Contender):
         prices: Prices | None = None,
         concurrency: int = 8,
         patience: Patience = Patience(),
-        most_bytes: int = 1_000_000,
     ) -> None:
         super().__init__(name or model, samples)
         self.base_url, self.model, self.key_variable = base_url.rstrip("/"), model, key_variable
         self.prompt, self.bare = prompt, bare
         self.temperature, self.max_tokens, self.reasoning_effort = temperature, max_tokens, reasoning_effort
         self.extra, self.prices = dict(extra or {}), prices
-        self.concurrency, self.patience, self.most_bytes = concurrency, patience, most_bytes
+        self.concurrency, self.patience = concurrency, patience
 
     @property
     def identity(self) -> str:
@@ -114,7 +112,7 @@ class Endpoint(Contender):
         found = _url_problems(self.base_url) + self._key_problems() + self._prompt_problems()
         if not self.model.strip():
             found.append("model must name a model of the endpoint, but is empty")
-        for name in ("samples", "concurrency", "max_tokens", "most_bytes"):
+        for name in ("samples", "concurrency", "max_tokens"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 found.append(f"{name} must be at least 1, but is {value}")
@@ -187,7 +185,7 @@ class Endpoint(Contender):
                 job.cancel()
 
     async def _ask_all(self, tasks: list[tuple[Task, str]], answers: SimpleQueue[tuple[Task, Answer] | None]) -> None:
-        asker = Asker(self.name, self.base_url, self._key, self.patience, self.most_bytes)
+        asker = Asker(self.name, self.base_url, self._key, self.patience)
         waiting = iter(tasks)
 
         async def work() -> None:

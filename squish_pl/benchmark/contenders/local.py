@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -18,12 +17,12 @@ from squish_pl.benchmark.contenders.base import Contender
 from squish_pl.benchmark.contenders.portions import Group, Planner, portions
 from squish_pl.benchmark.file_hash import base_files_hash, content_hash
 from squish_pl.benchmark.records import Answer, Outcome, Task, text_hash
-from squish_pl.benchmark.references import model_name, pick_device
+from squish_pl.benchmark.references import pick_device
 from squish_pl.budget import Budget
 from squish_pl.errors import ConfigError, ModelError, SquishError, first_line
 from squish_pl.lm.device import release
 from squish_pl.lm.language_model import context_length
-from squish_pl.lm.loading import load_config, load_model, load_tokenizer, pick_dtype, resolve_base
+from squish_pl.lm.loading import BaseModel, DType, resolve_base
 from squish_pl.policy.adapter import is_adapter_folder
 from squish_pl.policy.backbone import Backbone
 from squish_pl.policy.engine import Engine
@@ -70,7 +69,7 @@ class LocalModel(Contender):
         name: str | None = None,
         gguf_file: str | None = None,
         revision: str | None = None,
-        dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = "auto",
+        dtype: DType = "auto",
         adapter: str | None = None,
         samples: int = 1,
         prompt: PromptTemplate = PromptTemplate(),
@@ -82,20 +81,20 @@ class LocalModel(Contender):
         memory: MemorySettings = MemorySettings(),
         attention: str = "sdpa",
     ) -> None:
-        parts = [model_name(base, gguf_file), *([Path(adapter).expanduser().resolve().name] if adapter else [])]
+        self.base_model = BaseModel(base, gguf_file, revision, dtype, attention)
+        parts = [self.base_model.title, *([Path(adapter).expanduser().resolve().name] if adapter else [])]
         super().__init__(name or " + ".join(parts), samples)
-        self.base, self.gguf_file, self.revision, self.dtype = base, gguf_file, revision, dtype
         self.adapter, self.prompt, self.temperature = adapter, prompt, temperature
         self.max_new_tokens, self.rows, self.device, self.seed = max_new_tokens, rows, device, seed
-        self.memory, self.attention = memory, attention
+        self.memory = memory
         self._engine: Engine | None = None
 
     @property
     def identity(self) -> str:
         """Model, adapter, wording and sampling, as JSON; not what runs at a time, and of the device the dtype alone."""
         facts = self._model_facts | {
-            "dtype": str(pick_dtype(self.dtype, pick_device(self.device))),
-            "attention": self.attention,
+            "dtype": str(self.base_model.dtype_on(pick_device(self.device))),
+            "attention": self.base_model.attention,
             "prompt": asdict(self.prompt),
             "temperature": self.temperature,
             "max_new_tokens": self.max_new_tokens,
@@ -107,9 +106,10 @@ class LocalModel(Contender):
     @cached_property
     def _model_facts(self) -> dict[str, object]:
         """Base and adapter: by what is in their files where these lie here, whatever their folders are called."""
-        facts: dict[str, object] = {"base": base_files_hash(self.base, self.gguf_file)}
+        model = self.base_model
+        facts: dict[str, object] = {"base": base_files_hash(model.base, model.gguf_file)}
         if facts["base"] is None:
-            facts = {"base": self.base, "revision": self.revision, "gguf_file": self.gguf_file}
+            facts = {"base": model.base, "revision": model.revision, "gguf_file": model.gguf_file}
         if self.adapter is not None:
             facts["adapter"] = content_hash(Path(self.adapter).expanduser() / name for name in _ADAPTER_FILES)
         return facts
@@ -131,17 +131,13 @@ class LocalModel(Contender):
         return found
 
     def _model_problems(self) -> list[str]:
-        found = []
-        try:
-            folder = Path(resolve_base(self.base))
-            if self.gguf_file and folder.is_dir() and not (folder / self.gguf_file).is_file():
-                found.append(f"gguf_file: there is no file {self.gguf_file!r} in {self.base!r}")
-        except ModelError as error:
-            found.append(f"base: {error}")
-        for name, pick in (
-            ("dtype", lambda: pick_dtype(self.dtype, "cpu")),
-            ("device", lambda: pick_device(self.device)),
-        ):
+        model = self.base_model
+        found = model.problems()
+        if model.gguf_file and not found:
+            folder = Path(resolve_base(model.base))
+            if folder.is_dir() and not (folder / model.gguf_file).is_file():
+                found.append(f"gguf_file: there is no file {model.gguf_file!r} in {model.base!r}")
+        for name, pick in (("dtype", lambda: model.dtype_on("cpu")), ("device", lambda: pick_device(self.device))):
             try:
                 pick()
             except ModelError as error:
@@ -193,11 +189,11 @@ class LocalModel(Contender):
 
     @cached_property
     def _context(self) -> int:
-        return context_length(load_config(self.base, self.gguf_file, self.revision))
+        return context_length(self.base_model.load_config())
 
     @cached_property
     def _own_tokenizer(self) -> PreTrainedTokenizerBase:
-        tokenizer = load_tokenizer(self.base, self.gguf_file, self.revision)
+        tokenizer = self.base_model.load_tokenizer()
         try:
             self.prompt.build(Document(""), Budget.parse("1 char"), tokenizer)
         except SquishError:
@@ -211,9 +207,9 @@ class LocalModel(Contender):
 
     def _load(self) -> Engine:
         device = pick_device(self.device)
-        model = load_model(self.base, pick_dtype(self.dtype, device), self.gguf_file, self.revision, self.attention)
+        model = self.base_model.load(device)
         try:
-            backbone = Backbone(model, self._own_tokenizer, lora=None, adapter=self.adapter, base=self.base).to(device)
+            backbone = Backbone(model, self._own_tokenizer, None, self.adapter, self.base_model.base).to(device)
             backbone.requires_grad_(False)  # the adapter too: there is nothing to learn
             costs = Costs(backbone)
             plan = MemoryPlan.for_writing(costs, replace(self.memory, max_rows=self.rows))

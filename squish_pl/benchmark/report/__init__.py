@@ -1,4 +1,4 @@
 """What a benchmark shows a person: one HTML page, charts, tables, TensorBoard.
 
-leaderboard, rows, token savings -> Findings -> page, charts, tables
+findings -> pictures -> page, files, TensorBoard
 """

@@ -9,11 +9,11 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
 
-from squish_pl.benchmark.leaderboard import Estimate, Standing
-from squish_pl.benchmark.published import PublishedScore
+from squish_pl.benchmark.leaderboard import Standing
+from squish_pl.benchmark.published import MARK, PublishedScore
 from squish_pl.benchmark.report.lettering import shortened
-from squish_pl.benchmark.report.themed_svg import TITLE
-from squish_pl.benchmark.report.themes import HATCH, INK, Look, drawing
+from squish_pl.benchmark.report.themes import HATCH, INK, Look, drawing, titled_figure
+from squish_pl.score.bootstrap import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -40,11 +40,7 @@ def bars(
     shown = [standing for standing in standings if not math.isnan(standing.squish.mean)]
     missing = [look[standing.contender].label for standing in standings if math.isnan(standing.squish.mean)]
     with drawing():
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(_WIDTH, 1.9 + 0.5 * len(shown)), layout="constrained")
-        figure.set_label(title)
-        figure.suptitle(title, x=0.01, ha="left", gid=TITLE)
+        figure = titled_figure(title, _WIDTH, 1.9 + 0.5 * len(shown))
         axes = figure.add_subplot()
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
@@ -111,7 +107,7 @@ def _rules(axes: Axes, published: Sequence[PublishedScore]) -> list[Artist]:
         axes.axvline(value, color=INK, alpha=0.45, linewidth=1.1, linestyle=dashes, zorder=0.9, label=label)
         for value, dashes, label in lines
     ]
-    return [*rules, _words(best.mark)]
+    return [*rules, _words(MARK)]
 
 
 def _legend(shown: Sequence[Standing]) -> list[list[Artist]]:

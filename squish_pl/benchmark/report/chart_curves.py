@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from squish_pl.benchmark.leaderboard import Standing
-from squish_pl.benchmark.report.themed_svg import TITLE
-from squish_pl.benchmark.report.themes import INK, Look, drawing
+from squish_pl.benchmark.report.themes import INK, Look, drawing, titled_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,11 +32,7 @@ def curves(title: str, standings: Sequence[Standing], budgets: Sequence[str], lo
             lines.setdefault(standing.contender, {})[budgets.index(standing.budget)] = standing
     last = {name: points[max(points)].squish.mean for name, points in lines.items()}
     with drawing():
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(_WIDTH, max(_HEIGHT, _ENTRY * len(lines) + 0.4)), layout="constrained")
-        figure.set_label(title)
-        figure.suptitle(title, x=0.01, ha="left", gid=TITLE)
+        figure = titled_figure(title, _WIDTH, max(_HEIGHT, _ENTRY * len(lines) + 0.4))
         left, right = figure.subplots(1, 2)
         for axes, name, score in ((left, "SQUISH", "squish"), (right, "SQUISH-novel", "novel")):
             axes.set_title(name)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from squish_pl.benchmark.leaderboard import Standing
 from squish_pl.benchmark.report.chart_names import Line, Point, write_names
-from squish_pl.benchmark.report.themed_svg import TITLE
-from squish_pl.benchmark.report.themes import INK, SURFACE, Look, drawing
+from squish_pl.benchmark.report.themes import INK, SURFACE, Look, drawing, titled_figure
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -30,11 +29,7 @@ def scatter(title: str, standings: Sequence[Standing], look: Mapping[str, Look])
     """
     shown = [line for line in standings if not math.isnan(line.squish.mean) and not math.isnan(line.novel.mean)]
     with drawing():
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=_SIZE, layout="constrained")
-        figure.set_label(title)
-        figure.suptitle(title, x=0.01, ha="left", gid=TITLE)
+        figure = titled_figure(title, *_SIZE)
         axes = figure.add_subplot()
         axes.set_xlabel("SQUISH")
         axes.set_ylabel("SQUISH-novel")
@@ -43,12 +38,12 @@ def scatter(title: str, standings: Sequence[Standing], look: Mapping[str, Look])
             for ends in _intervals(line):
                 axes.plot(*zip(*ends, strict=True), color=look[line.contender].colour, alpha=0.35, linewidth=1.2)
         # large markers first, so that small ones lie on them
-        for line in sorted(shown, key=lambda line: -_area(line)):
+        for line in sorted(shown, key=lambda line: -_area(line.copied)):
             mark = look[line.contender]
             axes.scatter(
                 line.squish.mean,
                 line.novel.mean,
-                s=_area(line),
+                s=_area(line.copied),
                 marker=mark.marker,
                 facecolor=mark.filling,
                 edgecolor=mark.colour,
@@ -62,9 +57,9 @@ def scatter(title: str, standings: Sequence[Standing], look: Mapping[str, Look])
     return figure
 
 
-def _area(line: Standing) -> float:
-    """A marker's area: it grows with the share copied; none where nothing was written."""
-    return _SMALLEST + (_LARGEST - _SMALLEST) * (0.0 if math.isnan(line.copied) else line.copied)
+def _area(copied: float) -> float:
+    """A marker's area: it grows with the share copied, which is NaN where nothing was written."""
+    return _SMALLEST + (_LARGEST - _SMALLEST) * (0.0 if math.isnan(copied) else copied)
 
 
 def _intervals(line: Standing) -> list[Line]:
@@ -79,7 +74,7 @@ def _name(figure: Figure, axes: Axes, shown: Sequence[Standing], look: Mapping[s
     points = []
     for line in shown:
         mark = look[line.contender]
-        radius = math.sqrt(_area(line)) * (0.71 if mark.marker == "D" else 0.5)  # "D" is a square on its corner
+        radius = math.sqrt(_area(line.copied)) * (0.71 if mark.marker == "D" else 0.5)  # "D" is a square on its corner
         points.append(Point(line.squish.mean, line.novel.mean, radius, mark.label))
     zero: Line = ((axes.get_xlim()[0], 0.0), (axes.get_xlim()[1], 0.0))
     write_names(figure, axes, points, [zero, *(ends for line in shown for ends in _intervals(line))])
@@ -100,32 +95,17 @@ def _legend(shown: Sequence[Standing]) -> list[Artist]:
 
     sizes = [(0.0, "0 % copied"), (0.5, "50 %"), (1.0, "100 %")]
     handles: list[Artist] = [
-        Line2D(
-            [],
-            [],
-            linestyle="none",
-            marker="o",
-            color=(INK, 0.55),
-            markeredgewidth=0,
-            markersize=math.sqrt(_SMALLEST + (_LARGEST - _SMALLEST) * share),
-            label=label,
-        )
-        for share, label in sizes
+        _dot(label, color=(INK, 0.55), markeredgewidth=0, markersize=math.sqrt(_area(share))) for share, label in sizes
     ]
     if any(line.is_baseline for line in shown):
-        handles.append(
-            Line2D(
-                [],
-                [],
-                linestyle="none",
-                marker="o",
-                markersize=7,
-                color=INK,
-                markerfacecolor=SURFACE,
-                markeredgewidth=1.6,
-                label="baseline",
-            )
-        )
+        handles.append(_dot("baseline", color=INK, markerfacecolor=SURFACE, markeredgewidth=1.6, markersize=7))
     handles.append(Line2D([], [], color=INK, alpha=0.4, linewidth=1, linestyle=(0, (4, 3)), label="nothing copied"))
     handles.append(Line2D([], [], color=INK, alpha=0.4, linewidth=1.2, label="95 % interval"))
     return handles
+
+
+def _dot(label: str, **look: Any) -> Artist:
+    """A round marker in the legend."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], linestyle="none", marker="o", label=label, **look)

@@ -1,23 +1,24 @@
-"""The benchmark's charts, one matplotlib figure at a time.
+"""The benchmark's charts: drawn once, one matplotlib figure at a time, and kept as pictures for whoever shows them.
 
-leaderboard -> bars, scatter, curves; a document and its summary -> heat map; all of them -> PNG and SVG
+leaderboard -> bars, scatter, curves; a document and its summary -> heat map; all of them -> PNG, SVG
 """
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
-from itertools import chain, count, islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
+from squish_pl.benchmark.findings import Findings, ShownSummary
 from squish_pl.benchmark.report.chart_bars import bars
 from squish_pl.benchmark.report.chart_curves import curves
 from squish_pl.benchmark.report.chart_scatter import scatter
-from squish_pl.benchmark.report.findings import Findings, ShownSummary
 from squish_pl.benchmark.report.heat_map import heat_map
 from squish_pl.benchmark.report.lettering import drawable, shortened
 from squish_pl.benchmark.report.themed_svg import themed_svg
@@ -28,20 +29,17 @@ from squish_pl.errors import DataError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Chart", "charts", "heat_map", "heat_maps", "themed_svg", "write_charts"]
-
 
 class Chart(NamedTuple):
-    """A drawn chart and what stands beside it.
+    """A chart by what stands beside it.
 
     Attributes:
         name: File stem of letters, digits and hyphens; no other chart of the findings has it.
         title: What it shows.
         caption: How to read it, in one or two plain sentences.
-        kind: "leaderboard", "scatter" or "curves".
-        budget: As text; None where the chart spans several.
+        kind: "leaderboard", "scatter", "curves" or "heat-map".
+        budget: As text; None for curves, which span several, and for heat maps.
         reference: The reference's name.
-        figure: In the light theme.
     """
 
     name: str
@@ -50,7 +48,22 @@ class Chart(NamedTuple):
     kind: str
     budget: str | None
     reference: str
-    figure: Figure
+
+
+class Picture(NamedTuple):
+    """A drawn chart, without the figure it was drawn in.
+
+    Attributes:
+        chart: What it is.
+        png: An image file.
+        svg: An image file, in the light theme.
+        element: For a page, see `themed_svg`; empty for what a page shows in its own way: leaderboards and heat maps.
+    """
+
+    chart: Chart
+    png: bytes
+    svg: bytes
+    element: str
 
 
 _CAPTIONS = {
@@ -60,23 +73,37 @@ _CAPTIONS = {
     "a score owes nothing to copying. The larger a marker, the more of the summaries is copied.",
     "curves": "A line for each contender, broken for baselines, with 95 % bootstrap intervals over documents. Budgets "
     "stand at equal distances, whatever their sizes.",
+    "heat-map": "A document under its best summary: blue became easier to predict, red harder.",
 }
-
-
-_KINDS = tuple(_CAPTIONS)
+_ON_PAGES = ("scatter", "curves")
+_HEAT_MAPS = 3  # of the first documents
 # names of files as `write_charts` gives them; those of leaderboards and scatters go on with a budget
 _OWN_FILE = re.compile(r"((leaderboard|scatter|heat-map)-\d[a-z0-9-]*|curves(-[a-z0-9-]+)?)\.(png|svg)")
 
 
-def charts(findings: Findings, kinds: Collection[str] = _KINDS) -> Iterator[Chart]:
-    """Draws charts: leaderboards first, then scatters, then curves.
+def pictures(findings: Findings) -> list[Picture]:
+    """Draws every chart once.
+
+    Raises:
+        SquishError: matplotlib is not installed.
+    """
+    return [_picture(chart, figure) for chart, figure in charts(findings)]
+
+
+def _picture(chart: Chart, figure: Figure) -> Picture:
+    element = themed_svg(figure) if chart.kind in _ON_PAGES else ""
+    png, svg = io.BytesIO(), io.BytesIO()
+    with drawing():
+        figure.savefig(png, format="png")
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+    return Picture(chart, png.getvalue(), svg.getvalue(), element)
+
+
+def charts(findings: Findings) -> Iterator[tuple[Chart, Figure]]:
+    """Draws leaderboards, then scatters, then curves, then the first documents' heat maps.
 
     No figure is kept here beyond its turn. A chart without a single score is left out, and so are curves over fewer
     than two budgets of one unit.
-
-    Args:
-        findings: What there is to show.
-        kinds: Those wanted; others are not drawn.
 
     Raises:
         SquishError: matplotlib is not installed.
@@ -87,89 +114,76 @@ def charts(findings: Findings, kinds: Collection[str] = _KINDS) -> Iterator[Char
     several = len({reference for _, reference in groups}) > 1
     taken: set[str] = set()
 
-    def chart(kind: str, title: str, budget: str | None, reference: str, figure: Figure, unit: str = "") -> Chart:
+    def chart(kind: str, title: str, budget: str | None, reference: str, unit: str = "") -> Chart:
         parts = [kind, _slug(budget or unit), _slug(reference) if several else ""]
-        return Chart(
-            _unused("-".join(filter(None, parts)), taken), title, _CAPTIONS[kind], kind, budget, reference, figure
-        )
+        return Chart(_unused("-".join(filter(None, parts)), taken), title, _CAPTIONS[kind], kind, budget, reference)
 
-    if "leaderboard" in kinds:
-        for (budget, reference), standings in groups.items():
-            title = f"Leaderboard: budget {drawable(budget)}, reference {shortened(reference)}"
-            published = [score for score in findings.published if Budget.parse(score.budget) == Budget.parse(budget)]
-            yield chart("leaderboard", title, budget, reference, bars(title, standings, look, published))
-    if "scatter" in kinds:
-        for (budget, reference), standings in groups.items():
-            title = f"Saved and copied: budget {drawable(budget)}, reference {shortened(reference)}"
-            yield chart("scatter", title, budget, reference, scatter(title, standings, look))
-    if "curves" in kinds:
-        for reference in dict.fromkeys(reference for _, reference in groups):
-            of_all = [standing for key, group in groups.items() if key[1] == reference for standing in group]
-            ladders = _ladders(standing.budget for standing in of_all)
-            for unit, budgets in ladders.items():
-                told = unit if len(ladders) > 1 else ""
-                title = f"Scores by budget{told and f' in {told}'}: reference {shortened(reference)}"
-                yield chart("curves", title, None, reference, curves(title, of_all, budgets, look), told)
+    for (budget, reference), standings in groups.items():
+        title = f"Leaderboard: budget {drawable(budget)}, reference {shortened(reference)}"
+        published = [score for score in findings.published if Budget.parse(score.budget) == Budget.parse(budget)]
+        yield chart("leaderboard", title, budget, reference), bars(title, standings, look, published)
+    for (budget, reference), standings in groups.items():
+        title = f"Saved and copied: budget {drawable(budget)}, reference {shortened(reference)}"
+        yield chart("scatter", title, budget, reference), scatter(title, standings, look)
+    for reference in dict.fromkeys(reference for _, reference in groups):
+        of_all = [standing for key, group in groups.items() if key[1] == reference for standing in group]
+        ladders = _ladders(standing.budget for standing in of_all)
+        for unit, budgets in ladders.items():
+            told = unit if len(ladders) > 1 else ""
+            title = f"Scores by budget{told and f' in {told}'}: reference {shortened(reference)}"
+            yield chart("curves", title, None, reference, told), curves(title, of_all, budgets, look)
+    yield from _heat_maps(findings)
 
 
-def heat_maps(findings: Findings, documents: int = 3) -> Iterator[tuple[int, Figure]]:
-    """Heat maps of the first documents, each under the summary of it that is best by the leaderboard's score.
+def _heat_maps(findings: Findings) -> Iterator[tuple[Chart, Figure]]:
+    """Of the first documents, each under the summary of it that is best by the leaderboard's score.
 
-    Args:
-        findings: What there is to show.
-        documents: How many are looked at; one without a measured summary that counts is passed over.
-
-    Yields:
-        A document's place among all, from 1, and its heat map.
+    They are numbered by their places among all; one without a measured summary that counts is passed over.
     """
 
     def score(summary: ShownSummary) -> float:
         value = summary.squish if findings.board.rank_by == "squish" else summary.novel
         return -math.inf if value is None else value
 
-    for number, document in enumerate(islice(findings.documents(), documents), 1):
+    for number, document in enumerate(islice(findings.documents(), _HEAT_MAPS), 1):
         measured = [summary for summary in document.summaries if summary.saved is not None and not summary.verdict]
         if measured:
-            yield number, heat_map(document, max(measured, key=score))
+            kind, title = "heat-map", f"document {number}"
+            chart = Chart(f"{kind}-{number}", title, _CAPTIONS[kind], kind, None, document.reference)
+            yield chart, heat_map(document, max(measured, key=score))
 
 
-def write_charts(findings: Findings, folder: Path) -> list[Path]:
-    """Writes every chart and the first documents' heat maps, each as PNG and SVG.
+def write_charts(drawn: Sequence[Picture], folder: Path) -> list[Path]:
+    """Writes every picture as PNG and SVG.
 
     Args:
-        findings: What there is to show.
+        drawn: The pictures.
         folder: Made where it is missing. Charts of an earlier call are taken away, whatever their budgets were, once
-            the new ones are drawn; other files stay.
+            the new ones are on the disk; other files stay.
 
     Returns:
         The files, in order.
 
     Raises:
         DataError: They cannot be written.
-        SquishError: matplotlib is not installed.
     """
-    figures = ((chart.name, chart.figure) for chart in charts(findings))
-    maps = ((f"heat-map-{number}", figure) for number, figure in heat_maps(findings))
-    names = []
+    contents = {f"{p.chart.name}.{kind}": data for p in drawn for kind, data in (("png", p.png), ("svg", p.svg))}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".charts.", dir=folder) as fresh:
-            for name, figure in chain(figures, maps):
-                for kind in ("png", "svg"):
-                    names.append(f"{name}.{kind}")
-                    with drawing():
-                        figure.savefig(Path(fresh, names[-1]), metadata={"Date": None} if kind == "svg" else None)
+            for name, data in contents.items():
+                Path(fresh, name).write_bytes(data)
             for earlier in folder.iterdir():
                 if _OWN_FILE.fullmatch(earlier.name):
                     earlier.unlink()
-            for name in names:
+            for name in contents:
                 os.replace(Path(fresh, name), folder / name)
     except OSError as error:
         raise DataError(
             f"cannot write charts to {str(folder)!r}: {error.strerror or error}; "
             "free disk space or choose another folder"
         ) from None
-    return [folder / name for name in names]
+    return [folder / name for name in contents]
 
 
 def _ladders(budgets: Iterable[str]) -> dict[str, list[str]]:

@@ -5,38 +5,35 @@ There are no scalars: TensorBoard draws them over training steps, and a benchmar
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
+from squish_pl.benchmark.findings import Findings, Usage, most_frequent
 from squish_pl.benchmark.leaderboard import Leaderboard
 from squish_pl.benchmark.leaderboard_tables import to_markdown
-from squish_pl.benchmark.report.charts import charts, heat_maps
-from squish_pl.benchmark.report.findings import Findings, Usage, most_frequent
+from squish_pl.benchmark.report.charts import Picture
 from squish_pl.benchmark.report.lettering import drawable
-from squish_pl.benchmark.report.themes import drawing
 from squish_pl.errors import DataError
 from squish_pl.markdown import escape
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_DPI = 150
-_ABOUT, _LEADERBOARD, _HEAT_MAPS = "0 about", "1 leaderboard", "4 heat map"
-_GROUPS = {"leaderboard": _LEADERBOARD, "scatter": "2 novelty", "curves": "3 budgets"}
+_ABOUT, _LEADERBOARD = "0 about", "1 leaderboard"
+_GROUPS = {"leaderboard": _LEADERBOARD, "scatter": "2 novelty", "curves": "3 budgets", "heat-map": "4 heat map"}
 
 
-def log_findings(findings: Findings, folder: str | Path) -> Path:
+def log_findings(findings: Findings, drawn: Sequence[Picture], folder: str | Path) -> Path:
     """Writes a new run for TensorBoard.
 
     Args:
         findings: What there is to show.
+        drawn: Its charts.
         folder: Where runs are; made where it is missing.
 
     Returns:
@@ -44,18 +41,15 @@ def log_findings(findings: Findings, folder: str | Path) -> Path:
 
     Raises:
         DataError: The folder cannot be written.
-        SquishError: matplotlib is not installed.
     """
     run = _new_run(Path(folder).expanduser())
     captions: dict[str, str] = {}
     with SummaryWriter(str(run)) as writer:
-        for chart in charts(findings):
+        for chart, png, *_ in drawn:
             name = _name(findings, chart.budget, chart.reference) if chart.budget else chart.title
-            writer.add_image(f"{_GROUPS[chart.kind]}/{name}", _pixels(chart.figure), dataformats="HWC")
+            pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+            writer.add_image(f"{_GROUPS[chart.kind]}/{name}", pixels, dataformats="HWC")
             captions[_GROUPS[chart.kind]] = chart.caption
-        for number, figure in heat_maps(findings):
-            writer.add_image(f"{_HEAT_MAPS}/document {number}", _pixels(figure), dataformats="HWC")
-            captions[_HEAT_MAPS] = "A document under its best summary: blue became easier to predict, red harder."
         writer.add_text(f"{_ABOUT}/facts", _facts(findings))
         legend = _table(("images", "click one to enlarge it"), captions.items())
         writer.add_text(f"{_ABOUT}/how to read the images", legend)
@@ -85,17 +79,6 @@ def _new_run(folder: Path) -> Path:
 def _name(findings: Findings, budget: str, reference: str) -> str:
     """What tells a chart or table from others of its kind."""
     return drawable(f"{budget}, {reference}" if len(findings.references) > 1 else budget)
-
-
-def _pixels(figure: Figure) -> np.ndarray:
-    """The figure as [height, width, 3] bytes, larger than `SummaryWriter.add_figure` makes them, and without pyplot."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    figure.set_dpi(_DPI)
-    canvas = FigureCanvasAgg(figure)
-    with drawing():
-        canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 def _tables(board: Leaderboard) -> Iterator[tuple[tuple[str, str], str]]:

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from squish_pl.benchmark.report.findings import ShownDocument, ShownSummary, shade_limit
+import numpy as np
+
+from squish_pl.benchmark.findings import ShownDocument, ShownSummary
 from squish_pl.benchmark.report.lettering import MONO, drawable, fonts, glyph, has_glyph, shortened
 from squish_pl.benchmark.report.themes import HELPS, HURTS, INK, drawing
 
@@ -23,6 +25,8 @@ _FONT_SIZE = 9.0
 _CELL = 0.602 * _FONT_SIZE / 72  # inches: the width of a character of the fixed-width font
 _LINE = 0.205  # inches
 _MARGIN, _BAR = 0.25, 0.62  # inches: around, and for the colour bar
+_SHADED = 98.0  # percentile of |nats| that gets the full shade: one rare token must not pale all others
+_LEAST_LIMIT = 0.1  # nats: the noise of a summary that saves nothing must not look like savings
 _DARKEST = 0.62  # opacity of the strongest shade: the text has to be read on it
 _SHADES = 31  # odd, so that one of them is no shade at all
 
@@ -65,6 +69,14 @@ def heat_map(document: ShownDocument, summary: ShownSummary) -> Figure:
         _shade(figure, axes, document, summary, places, text_from)
         _write(axes, text, places, text_from)
     return figure
+
+
+def shade_limit(document: ShownDocument) -> float:
+    """The nats on a span that get the full shade: one figure for all summaries, so that their shades compare."""
+    rows = [summary.saved for summary in document.summaries if summary.saved is not None]
+    sizes = np.abs(np.concatenate([np.asarray(row, dtype=np.float64) for row in [*rows, []]]))
+    sizes = sizes[np.isfinite(sizes)]
+    return max(float(np.percentile(sizes, _SHADED)) if sizes.size else 0.0, _LEAST_LIMIT)
 
 
 class _Place(NamedTuple):

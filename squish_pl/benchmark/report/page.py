@@ -12,19 +12,22 @@ from pathlib import Path
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from squish_pl.benchmark.findings import Findings, ShownDocument, most_frequent
+from squish_pl.benchmark.published import MARK, SOURCE
 from squish_pl.benchmark.records import text_hash
 from squish_pl.benchmark.report import page_text, page_views
-from squish_pl.benchmark.report.findings import Findings, ShownDocument, most_frequent
+from squish_pl.benchmark.report.charts import Picture
 from squish_pl.benchmark.report.page_documents import packed
 from squish_pl.benchmark.report.page_text import printable
 from squish_pl.files import written_whole
 
 
-def write_page(findings: Findings, path: Path) -> None:
+def write_page(findings: Findings, drawn: Sequence[Picture], path: Path) -> None:
     """Writes the report, whole or not at all; documents go through memory one at a time.
 
     Args:
         findings: What is shown.
+        drawn: Its charts.
         path: The file, and its folder where there is none.
 
     Raises:
@@ -37,8 +40,10 @@ def write_page(findings: Findings, path: Path) -> None:
         findings=findings,
         views=page_views.views(findings),
         board_references=page_views.board_references(findings),
-        figures=page_views.figures(findings),
+        pictures=[picture for picture in drawn if picture.element],
         published=page_views.published(findings.published),
+        mark=MARK,
+        source=SOURCE,
         blocks=_blocks(findings.documents(), index),
         index=index,
         style=Markup(_own_file("page.css")),

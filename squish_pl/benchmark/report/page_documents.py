@@ -9,7 +9,8 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from squish_pl.benchmark.report.findings import ShownDocument, ShownSummary, shade_limit
+from squish_pl.benchmark.findings import ShownDocument, ShownSummary
+from squish_pl.benchmark.report.heat_map import shade_limit
 from squish_pl.benchmark.report.page_text import printable
 
 _UNITS_A_NAT = 100  # savings of spans are whole hundredths of a nat

@@ -1,18 +1,16 @@
-"""Findings arranged for the page's tables, bars and charts."""
+"""Findings arranged for the page's tables and bars."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from markupsafe import Markup
-
-from squish_pl.benchmark.leaderboard import Estimate, Standing
+from squish_pl.benchmark.findings import Findings
+from squish_pl.benchmark.leaderboard import Standing
 from squish_pl.benchmark.published import PublishedScore
-from squish_pl.benchmark.report.charts import charts, themed_svg
-from squish_pl.benchmark.report.findings import Findings
+from squish_pl.score.bootstrap import Estimate
 
 
 class Bar(NamedTuple):
@@ -60,30 +58,14 @@ class View(NamedTuple):
     scale: Scale
 
 
-class Figure(NamedTuple):
-    """A chart of the page."""
-
-    kind: str
-    title: str
-    caption: str
-    budget: str | None
-    reference: str
-    svg: Markup
-
-
-@dataclass(frozen=True)
-class Published:
-    """Published values that share a source.
+class Published(NamedTuple):
+    """Published values.
 
     Attributes:
-        mark: What a reader has to know of them.
-        source: Where they come from.
         budgets: All budgets among them.
         modes: By mode, then by model, then by budget; None where a model has no value.
     """
 
-    mark: str
-    source: str
     budgets: list[str]
     modes: dict[str, dict[str, dict[str, float | None]]]
 
@@ -104,23 +86,10 @@ def views(findings: Findings) -> list[View]:
     ]
 
 
-def figures(findings: Findings) -> Iterator[Figure]:
-    """All charts but the leaderboard's, which the tables show already."""
-    for chart in charts(findings, kinds=("scatter", "curves")):
-        svg = Markup(themed_svg(chart.figure))
-        yield Figure(chart.kind, chart.title, chart.caption, chart.budget, chart.reference, svg)
-
-
-def published(scores: Sequence[PublishedScore]) -> list[Published]:
-    """By source; modes, models and budgets in the order of the scores."""
-    sources: dict[tuple[str, str], list[PublishedScore]] = {}
+def published(scores: Sequence[PublishedScore]) -> Published:
+    """Modes, models and budgets in the order of the scores."""
+    found = Published(list(dict.fromkeys(score.budget for score in scores)), {})
     for score in scores:
-        sources.setdefault((score.mark, score.source), []).append(score)
-    tables = []
-    for (mark, source), own in sources.items():
-        table = Published(mark, source, list(dict.fromkeys(score.budget for score in own)), {})
-        for score in own:
-            models = table.modes.setdefault(score.mode, {})
-            models.setdefault(score.model, dict.fromkeys(table.budgets))[score.budget] = score.squish
-        tables.append(table)
-    return tables
+        models = found.modes.setdefault(score.mode, {})
+        models.setdefault(score.model, dict.fromkeys(found.budgets))[score.budget] = score.squish
+    return found

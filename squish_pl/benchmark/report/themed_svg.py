@@ -8,12 +8,10 @@ from itertools import count
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from squish_pl.benchmark.report.themes import LIGHT, drawing
+from squish_pl.benchmark.report.themes import LIGHT, TITLE, drawing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-TITLE = "chart-title"  #: the group id of a title that is drawn into a chart's file, and that a page says itself
 
 _VARIABLES = {colour: f"var({name})" for name, colour in LIGHT.items()}
 _COLOUR = re.compile(r"#[0-9a-f]{6}\b")

@@ -6,10 +6,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import RLock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from squish_pl.benchmark.leaderboard import Leaderboard
 from squish_pl.benchmark.report.lettering import fonts, shortened
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TITLE = "chart-title"  #: the group id of a title that is drawn into a chart's file, and that a page says itself
 
 # eight colours that differ for the colour-blind too: Okabe and Ito's, the pale ones darkened to be seen on white
 COLOURS = ("#0072b2", "#d55e00", "#008a65", "#b8578f", "#b57d00", "#3a95cc", "#85770a", "#5a5f66")
@@ -80,6 +85,16 @@ def drawing(settings: Mapping[str, Any] | None = None) -> Iterator[None]:
 
     with _lock, style.context(["default", own]):
         yield
+
+
+def titled_figure(title: str, width: float, height: float) -> Figure:
+    """A figure of so many inches with nothing but its title; inside `drawing`."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.set_label(title)
+    figure.suptitle(title, x=0.01, ha="left", gid=TITLE)
+    return figure
 
 
 @dataclass(frozen=True, slots=True)

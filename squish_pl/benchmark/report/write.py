@@ -1,4 +1,4 @@
-"""A report's folder: page, charts, tables, results."""
+"""All that a benchmark leaves behind for people: a report's folder, and TensorBoard's files."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from squish_pl.benchmark.leaderboard import Row
+from squish_pl.benchmark.findings import Findings
 from squish_pl.benchmark.leaderboard_tables import to_csv, to_markdown
-from squish_pl.benchmark.report.findings import Findings
 from squish_pl.benchmark.results import result_lines, write_lines
 from squish_pl.files import written_whole
+
+if TYPE_CHECKING:
+    from squish_pl.benchmark.report.charts import Picture
 
 _NEEDED = ("jinja2", "matplotlib", "nltk")
 
@@ -40,8 +43,43 @@ def _folder_problems(key: str, folder: str) -> list[str]:
     return []
 
 
-def write_report(findings: Findings, rows: Sequence[Row], folder: str | Path) -> Path:
+def write_findings(findings: Findings, report: str | None, logs: str | None) -> list[str]:
+    """Draws the charts, and writes them with all else into the folders of a report and of TensorBoard.
+
+    Args:
+        findings: What there is to show.
+        report: Folder of the report; None for none.
+        logs: Where TensorBoard's runs are; None for no run.
+
+    Returns:
+        Where to look, a sentence each.
+
+    Raises:
+        DataError: Something cannot be written.
+    """
+    if report is None and logs is None:
+        return []
+    # an extra, and slow to import: only where they are wanted
+    from squish_pl.benchmark.report.charts import pictures
+
+    drawn, told = pictures(findings), []
+    if logs is not None:
+        from squish_pl.benchmark.report.dashboard import log_findings
+
+        log_findings(findings, drawn, logs)
+        told.append(f"dashboard: tensorboard --logdir {logs}")
+    if report is not None:
+        told.append(f"report: {write_report(findings, drawn, report)}")
+    return told
+
+
+def write_report(findings: Findings, drawn: Sequence[Picture], folder: str | Path) -> Path:
     """Writes index.html, charts/*.png and *.svg, leaderboard.csv, leaderboard.md and results.jsonl.
+
+    Args:
+        findings: What there is to show.
+        drawn: Its charts.
+        folder: Made where it is missing.
 
     Returns:
         The page.
@@ -49,7 +87,6 @@ def write_report(findings: Findings, rows: Sequence[Row], folder: str | Path) ->
     Raises:
         DataError: Something cannot be written.
     """
-    # an extra, and slow to import: only for reports
     from squish_pl.benchmark.report.charts import write_charts
     from squish_pl.benchmark.report.page import write_page
 
@@ -57,7 +94,7 @@ def write_report(findings: Findings, rows: Sequence[Row], folder: str | Path) ->
     for name, text in (("leaderboard.csv", to_csv(findings.board)), ("leaderboard.md", to_markdown(findings.board))):
         with written_whole(folder / name) as file:
             file.write(text)
-    write_lines(result_lines(rows, findings.references), folder / "results.jsonl")
-    write_charts(findings, folder / "charts")
-    write_page(findings, folder / "index.html")
+    write_lines(result_lines(findings.rows, findings.references), folder / "results.jsonl")
+    write_charts(drawn, folder / "charts")
+    write_page(findings, drawn, folder / "index.html")
     return folder / "index.html"

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 
-from squish_pl.benchmark.leaderboard import Estimate, Leaderboard, Row, Standing, leaderboard
+from squish_pl.benchmark.findings import Findings, ShownDocument, ShownSummary, Usage
+from squish_pl.benchmark.leaderboard import Leaderboard, Row, Standing, leaderboard
 from squish_pl.benchmark.published import published_scores
 from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task
-from squish_pl.benchmark.report.findings import Findings, ShownDocument, ShownSummary, Usage
+from squish_pl.score.bootstrap import Estimate
 from squish_pl.types import Document
 
 REFERENCE = "SmolLM2-135M"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from squish_pl.benchmark.report.findings import ShownDocument, ShownSummary
+from squish_pl.benchmark.findings import ShownDocument, ShownSummary
 from squish_pl.benchmark.report.page_text import number
 
 

@@ -10,9 +10,10 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from squish_pl.benchmark.leaderboard import AVERAGE, Estimate, Leaderboard, Standing
+from squish_pl.benchmark.findings import Findings, ShownDocument, ShownSummary, Usage
+from squish_pl.benchmark.leaderboard import Leaderboard, Standing, combined_name
 from squish_pl.benchmark.published import PublishedScore
-from squish_pl.benchmark.report.findings import Findings, ShownDocument, ShownSummary, Usage
+from squish_pl.score.bootstrap import Estimate
 
 CONTENDERS = ("small model", "large model", "opening")
 BUDGETS = ("5%", "10%")
@@ -52,7 +53,7 @@ def standing(
 
 def board(contenders: Sequence[str] = CONTENDERS, references: Sequence[str] = REFERENCES) -> Leaderboard:
     """A leaderboard whose last contender has no lead."""
-    views = [*references, AVERAGE] if len(references) > 1 else references
+    views = [*references, combined_name("mean")] if len(references) > 1 else references
     standings = [
         standing(
             name, rank, budget, reference, **({"ahead": None, "resolved": None} if rank == len(contenders) else {})

@@ -17,26 +17,27 @@ from chart_examples import BUDGETS, REFERENCE, board, findings, small, standing
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from squish_pl.benchmark.leaderboard import AVERAGE, Estimate
+from squish_pl.benchmark.findings import Findings
+from squish_pl.benchmark.leaderboard import combined_name
 from squish_pl.benchmark.published import MARK, PublishedScore
-from squish_pl.benchmark.report import charts as drawing_of_charts
-from squish_pl.benchmark.report.charts import Chart, charts, write_charts
-from squish_pl.benchmark.report.findings import Findings
+from squish_pl.benchmark.report.charts import Chart, charts, pictures, write_charts
 from squish_pl.benchmark.report.lettering import drawable, fonts, shortened
 from squish_pl.benchmark.report.themes import COLOURS, SURFACE, drawing, looks
 from squish_pl.errors import SquishError
+from squish_pl.score.bootstrap import Estimate
 
 NOTHING = Estimate(math.nan, math.nan, math.nan)
 
 
-def drawn(of: Findings, kind: str) -> list[Chart]:
-    return [chart for chart in charts(of) if chart.kind == kind]
+def drawn(of: Findings, kind: str) -> list[tuple[Chart, Figure]]:
+    return [(chart, figure) for chart, figure in charts(of) if chart.kind == kind]
 
 
 def axes_of(of: Findings, kind: str) -> Axes:
-    return drawn(of, kind)[0].figure.axes[0]
+    return drawn(of, kind)[0][1].axes[0]
 
 
 def bars(axes: Axes) -> list[Any]:
@@ -154,8 +155,8 @@ def test_a_contender_that_wrote_nothing_has_the_smallest_marker() -> None:
 
 def test_names_cover_neither_each_other_nor_a_marker() -> None:
     near = [standing(f"contender {number}", number + 1, 0.1 + 0.002 * (number % 4)) for number in range(8)]
-    for chart in [*drawn(findings(board(budgets=BUDGETS[::2])), "scatter"), *drawn(small(*near), "scatter")]:
-        figure, axes = chart.figure, chart.figure.axes[0]
+    for _, figure in [*drawn(findings(board(budgets=BUDGETS[::2])), "scatter"), *drawn(small(*near), "scatter")]:
+        axes = figure.axes[0]
         renderer = FigureCanvasAgg(figure).get_renderer()
         with drawing():
             figure.draw_without_rendering()
@@ -176,8 +177,8 @@ def test_curves_go_from_the_smallest_budget_up() -> None:
         standing("opening", 2, 0.15, budget="20%", is_baseline=True),
         standing("opening", 2, 0.01, budget="5%", is_baseline=True),
     )
-    (chart,) = drawn(of, "curves")
-    left, right = chart.figure.axes
+    ((chart, figure),) = drawn(of, "curves")
+    left, right = figure.axes
     assert [label.get_text() for label in left.get_xticklabels()] == ["5%", "10%", "20%"]
     lines = {line.get_label(): line for line in left.lines if not str(line.get_label()).startswith("_")}
     assert list(lines["a"].get_ydata()) == [0.05, 0.10, 0.20]
@@ -189,14 +190,16 @@ def test_curves_go_from_the_smallest_budget_up() -> None:
 
 
 def test_curves_need_two_budgets_of_a_unit() -> None:
-    def at(*budgets: str) -> list[Chart]:
+    def at(*budgets: str) -> list[tuple[Chart, Figure]]:
         return drawn(small(*(standing("a", 1, 0.1, budget=budget) for budget in budgets)), "curves")
 
     assert at("10%") == []
     assert at("10%", "64 tokens") == []
-    ticks = [[label.get_text() for label in c.figure.axes[0].get_xticklabels()] for c in at("64 tokens", "10%", "5%")]
+    ticks = [
+        [label.get_text() for label in figure.axes[0].get_xticklabels()] for _, figure in at("64 tokens", "10%", "5%")
+    ]
     assert ticks == [["5%", "10%"]]
-    two = at("64 tokens", "10%", "5%", "32 tokens")
+    two = [chart for chart, _ in at("64 tokens", "10%", "5%", "32 tokens")]
     assert [chart.name for chart in two] == ["curves-pct-chars", "curves-tokens"]
     assert two[0].title != two[1].title
 
@@ -206,11 +209,11 @@ def test_a_contender_looks_the_same_in_every_chart() -> None:
     look = looks(of.board)
     assert list(look)[:2] == ["smollm2-360m, adapter best", "Qwen/Qwen3-1.7B-Base"]  # baselines come after
     assert [mark.colour for mark in look.values()] == list(COLOURS[:7])
-    for chart in drawn(of, "scatter"):
-        edges = {mark.get_label(): to_hex(mark.get_edgecolor()[0]) for mark in chart.figure.axes[0].collections}
+    for _, figure in drawn(of, "scatter"):
+        edges = {mark.get_label(): to_hex(mark.get_edgecolor()[0]) for mark in figure.axes[0].collections}
         assert edges == {name: mark.colour for name, mark in look.items()}
-    (curves,) = drawn(of, "curves")
-    lines = {line.get_label(): line for line in curves.figure.axes[0].lines}
+    ((_, curves),) = drawn(of, "curves")
+    lines = {line.get_label(): line for line in curves.axes[0].lines}
     for mark in look.values():
         line = lines[mark.marked_label]
         assert (line.get_color(), line.get_marker()) == (mark.colour, mark.marker)
@@ -246,7 +249,7 @@ def test_any_name_is_drawn_as_it_is_and_without_a_warning(tmp_path: Path) -> Non
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        files = write_charts(of, tmp_path)
+        files = write_charts(pictures(of), tmp_path)
     assert len(files) == 2 * 5
     for file in files[1::2]:
         ElementTree.parse(file)
@@ -266,38 +269,30 @@ def test_drawable_text() -> None:
 
 
 def test_charts_of_several_references_have_names_of_their_own() -> None:
-    names = ["org/model A", "org/model-a", AVERAGE]
+    names = ["org/model A", "org/model-a", combined_name("mean")]
     of = replace(small(*(standing("a", 1, 0.1, reference=name) for name in names)), references=names[:2])
-    assert [(chart.name, chart.reference) for chart in drawn(of, "leaderboard")] == [
+    assert [(chart.name, chart.reference) for chart, _ in drawn(of, "leaderboard")] == [
         ("leaderboard-10pct-org-model-a", "org/model A"),
         ("leaderboard-10pct-org-model-a-2", "org/model-a"),
-        ("leaderboard-10pct-mean-of-references", AVERAGE),
+        ("leaderboard-10pct-mean-of-references", combined_name("mean")),
     ]
 
 
 def test_all_charts_in_order() -> None:
-    found = [(chart.name, chart.kind, chart.budget) for chart in charts(findings())]
+    found = [(chart.name, chart.kind, chart.budget) for chart, _ in charts(findings())]
     assert found == [
         *((f"leaderboard-{budget[:-1]}pct", "leaderboard", budget) for budget in BUDGETS),
         *((f"scatter-{budget[:-1]}pct", "scatter", budget) for budget in BUDGETS),
         ("curves", "curves", None),
+        ("heat-map-1", "heat-map", None),
+        ("heat-map-2", "heat-map", None),
     ]
-
-
-def test_only_charts_that_are_wanted_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    of = findings(board(budgets=("5%", "10%")))
-    whole = [chart.name for chart in charts(of)]
-    monkeypatch.setattr(drawing_of_charts, "bars", None)  # whose call would fail
-    assert [chart.name for chart in charts(of, kinds=("curves", "scatter"))] == whole[2:]
-    monkeypatch.setattr(drawing_of_charts, "scatter", None)
-    monkeypatch.setattr(drawing_of_charts, "curves", None)
-    assert list(charts(of, kinds=())) == []
 
 
 def test_the_users_settings_neither_matter_nor_change() -> None:
     with matplotlib.rc_context({"text.usetex": True, "figure.facecolor": "black", "font.size": 30}):
         before = dict(matplotlib.rcParams)
-        figure = drawn(small(standing("a", 1, 0.1)), "leaderboard")[0].figure
+        figure = drawn(small(standing("a", 1, 0.1)), "leaderboard")[0][1]
         assert dict(matplotlib.rcParams) == before
     assert to_hex(figure.get_facecolor()) == SURFACE
     assert {text.get_fontsize() for text in figure.axes[0].get_yticklabels()} == {9}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,10 +16,11 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from report_examples import unpacked
 
-from squish_pl.benchmark.report.charts import heat_maps, themed_svg
-from squish_pl.benchmark.report.findings import ShownDocument, ShownSummary
-from squish_pl.benchmark.report.heat_map import heat_map
+from squish_pl.benchmark.findings import ShownDocument, ShownSummary
+from squish_pl.benchmark.report.charts import charts
+from squish_pl.benchmark.report.heat_map import heat_map, shade_limit
 from squish_pl.benchmark.report.page_documents import packed
+from squish_pl.benchmark.report.themed_svg import themed_svg
 from squish_pl.benchmark.report.themes import HELPS, HURTS, drawing
 
 
@@ -68,6 +70,26 @@ def test_shades_are_those_of_the_page_for_every_summary() -> None:
         # of the sizes 0.5, 0.5, 2, 2
         assert shades(heat_map(shown, summary).axes[0]).get_clim() == (-2.0, 2.0)
     assert unpacked(packed(shown))["limit"] == 2.0
+
+
+def saving(*rows: Sequence[float] | None) -> ShownDocument:
+    """A document of as many spans as nats saved, with a summary for each row of them."""
+    summaries = [ShownSummary("a", "5%", number, "s", saved=row) for number, row in enumerate(rows)]
+    return ShownDocument("t", "x" * 200, "r", 1.0, [], [], summaries)
+
+
+def test_the_limit_of_shades_passes_over_the_rarest_of_all_summaries() -> None:
+    rising = [float(number) for number in range(101)]
+    assert shade_limit(saving(rising)) == 98.0
+    # sizes 0, 0, 1, 1, ..., 100, 100: place 0.98 * 201 = 196.98 lies between two 98
+    assert shade_limit(saving(rising, None, [-number for number in rising])) == 98.0
+    # among twice as many sizes, half of them 0, 0.98 * 201 = 196.98 is 0.98 of the way from 95 to 96
+    assert shade_limit(saving(rising, [0.0] * 101)) == pytest.approx(95.98, abs=1e-12)
+    assert shade_limit(saving([1.0, math.nan, math.inf])) == 1.0
+
+
+def test_noise_is_not_shaded_like_savings() -> None:
+    assert [shade_limit(saving(*rows)) for rows in ((), (None,), ([],), ([0.02, -0.05],))] == [0.1] * 4
 
 
 def test_copied_spans_are_underlined() -> None:
@@ -130,8 +152,10 @@ def test_the_best_summary_by_the_leaderboards_score_is_chosen() -> None:
     summaries = [summary("a", 0.2, 0.1), summary("b", 0.1, 0.2), summary("c", 0.9, 0.9, "over the budget")]
     shown = ShownDocument("doc", "x", "r", 9.0, [(0, 1)], [(0, 1)], summaries)
     unmeasured = replace(shown, summaries=[ShownSummary("d", "10%", 0, None, "failed")])
-    of = replace(findings(), documents=lambda: iter([unmeasured, shown, shown]))
-    assert [(number, figure.axes[0].texts[2].get_text()) for number, figure in heat_maps(of, 2)] == [(2, "a")]
+    of = replace(findings(), documents=lambda: iter([unmeasured, shown, shown, shown]))
     by_novel = replace(of, board=replace(of.board, rank_by="novel"))
-    found = [(number, figure.axes[0].texts[2].get_text()) for number, figure in heat_maps(by_novel)]
-    assert found == [(2, "b"), (3, "b")]  # the document's place, as the page numbers it
+    for asked, best in ((of, "a"), (by_novel, "b")):
+        maps = [(chart, figure) for chart, figure in charts(asked) if chart.kind == "heat-map"]
+        # the document's place, as the page numbers it; of the first three
+        assert [chart.name for chart, _ in maps] == ["heat-map-2", "heat-map-3"]
+        assert [figure.axes[0].texts[2].get_text() for _, figure in maps] == [best, best]

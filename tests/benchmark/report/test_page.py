@@ -14,11 +14,10 @@ from typing import Any
 
 import pytest
 import report_examples as examples
-from matplotlib.figure import Figure
 
-from squish_pl.benchmark.report import page_text, page_views
-from squish_pl.benchmark.report.charts import Chart
-from squish_pl.benchmark.report.findings import Findings, Usage
+from squish_pl.benchmark.findings import Findings, Usage
+from squish_pl.benchmark.report import page_text
+from squish_pl.benchmark.report.charts import Chart, Picture
 from squish_pl.benchmark.report.page import write_page
 from squish_pl.errors import DataError
 
@@ -68,20 +67,16 @@ class Reader(HTMLParser):
         return examples.unpacked(self.scripts[f"block-{number}"])
 
 
-@pytest.fixture(autouse=True)
-def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Charts take seconds; what they look like is tested elsewhere."""
-    chart = Chart(
-        "scatter", "Saved and copied", "Further right is better.", "scatter", "5%", "first reference", Figure()
-    )
-    bars = chart._replace(title="Bars", kind="leaderboard")
-    monkeypatch.setattr(page_views, "charts", lambda findings, kinds: (c for c in (bars, chart) if c.kind in kinds))
-    monkeypatch.setattr(page_views, "themed_svg", lambda figure: '<svg class="drawn"></svg>')
+SCATTER = Chart("scatter", "Saved and copied", "Further right is better.", "scatter", "5%", "first reference")
+PICTURES = [
+    Picture(SCATTER._replace(title="Bars", kind="leaderboard"), b"", b"", ""),
+    Picture(SCATTER, b"", b"", '<svg class="drawn"></svg>'),
+]
 
 
 def written(findings: Findings, folder: Path) -> tuple[str, Reader]:
     path = folder / "page.html"
-    write_page(findings, path)
+    write_page(findings, PICTURES, path)
     text = path.read_text(encoding="utf-8")
     return text, Reader(text)
 
@@ -192,13 +187,13 @@ def test_one_document_at_a_time(tmp_path: Path) -> None:
             sizes.append(sum(file.stat().st_size for file in tmp_path.iterdir()))
             yield examples.document(number, words=30_000)
 
-    write_page(replace(findings, documents=documents), path)
+    write_page(replace(findings, documents=documents), PICTURES, path)
     assert sizes[0] < sizes[1] < sizes[2] < path.stat().st_size
 
 
 def test_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "page.html"
-    write_page(examples.findings(), path)
+    write_page(examples.findings(), PICTURES, path)
     before = path.read_bytes()
 
     def documents() -> Any:
@@ -206,8 +201,8 @@ def test_whole_or_not_at_all(tmp_path: Path) -> None:
         raise RuntimeError("stopped")
 
     with pytest.raises(RuntimeError, match="stopped"):
-        write_page(replace(examples.findings(), documents=documents), path)
+        write_page(replace(examples.findings(), documents=documents), PICTURES, path)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == ["page.html"]
     with pytest.raises(DataError, match="cannot write "):
-        write_page(examples.findings(), path / "below a file.html")
+        write_page(examples.findings(), PICTURES, path / "below a file.html")

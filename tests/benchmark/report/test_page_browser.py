@@ -14,8 +14,8 @@ import pytest
 import report_examples as examples
 from page_reading import check, choose, figures, go_to, the_one
 
-from squish_pl.benchmark.report import page_views
-from squish_pl.benchmark.report.findings import Findings, ShownSummary
+from squish_pl.benchmark.findings import Findings, ShownSummary
+from squish_pl.benchmark.report.charts import pictures
 from squish_pl.benchmark.report.page import write_page
 from squish_pl.benchmark.report.page_text import printable
 
@@ -35,7 +35,7 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def open_page(browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+def open_page(browser: Any, tmp_path: Path) -> Iterator[Open]:
     """Opens findings in a new page; in the end nothing must have been complained of, and nothing else loaded."""
     happened: list[str] = []
     contexts = []
@@ -43,10 +43,7 @@ def open_page(browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def open_findings(findings: Findings | None, address: str = "", charts: bool = False, **settings: Any) -> Any:
         path = tmp_path / "page.html"
         if findings is not None:
-            with monkeypatch.context() as patch:
-                if not charts:
-                    patch.setattr(page_views, "charts", lambda findings, kinds: iter(()))
-                write_page(findings, path)
+            write_page(findings, pictures(findings) if charts else [], path)
         contexts.append(browser.new_context(viewport={"width": 1280, "height": 900}, **settings))
         contexts[-1].set_default_timeout(10_000)
         page = contexts[-1].new_page()

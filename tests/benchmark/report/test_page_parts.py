@@ -8,11 +8,11 @@ import pytest
 import report_examples as examples
 from report_examples import unpacked
 
-from squish_pl.benchmark.leaderboard import Estimate
+from squish_pl.benchmark.findings import ShownDocument, ShownSummary
 from squish_pl.benchmark.report import page_text
-from squish_pl.benchmark.report.findings import ShownDocument, ShownSummary
 from squish_pl.benchmark.report.page_documents import packed
 from squish_pl.benchmark.report.page_views import Bar, Scale, published, views
+from squish_pl.score.bootstrap import Estimate
 
 
 def test_a_document_is_packed_whole() -> None:
@@ -84,7 +84,7 @@ def test_a_view_for_each_budget_and_reference() -> None:
 
 
 def test_published_values_by_mode_and_model() -> None:
-    [table] = published(examples.findings().published)
+    table = published(examples.findings().published)
     assert table.budgets == ["5%", "10%"]
     assert table.modes == {
         "reasoning": {"Model ": {"5%": 0.024, "10%": 0.042}},

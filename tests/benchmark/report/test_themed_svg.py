@@ -8,9 +8,11 @@ from xml.etree import ElementTree
 
 import pytest
 from chart_examples import board, findings, small, standing
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from squish_pl.benchmark.report.charts import Chart, charts, themed_svg
+from squish_pl.benchmark.report.charts import charts
+from squish_pl.benchmark.report.themed_svg import themed_svg
 from squish_pl.benchmark.report.themes import LIGHT
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -18,9 +20,10 @@ COLOUR = re.compile(r"(?<!url\()#[0-9a-fA-F]{3,8}\b|\brgba?\(|\bhsla?\(")
 
 
 @cache
-def examples() -> dict[str, tuple[Chart, str]]:
+def examples() -> dict[str, tuple[Figure, str]]:
     """A chart of each kind."""
-    return {chart.kind: (chart, themed_svg(chart.figure)) for chart in charts(findings(board(budgets=("5%", "10%"))))}
+    of = findings(board(budgets=("5%", "10%")))
+    return {chart.kind: (figure, themed_svg(figure)) for chart, figure in charts(of)}
 
 
 def attributes(root: ElementTree.Element) -> list[str]:
@@ -40,8 +43,8 @@ def test_all_colours_are_the_themes_variables(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["leaderboard", "scatter", "curves"])
 def test_ids_are_referred_to_and_never_used_twice(kind: str) -> None:
-    chart, first = examples()[kind]
-    second = themed_svg(chart.figure)
+    figure, first = examples()[kind]
+    second = themed_svg(figure)
     ids = [
         [element.get("id") for element in ElementTree.fromstring(svg).iter() if element.get("id")]
         for svg in (first, second)
@@ -54,23 +57,25 @@ def test_ids_are_referred_to_and_never_used_twice(kind: str) -> None:
 
 
 def test_it_is_an_image_with_a_title_and_its_text_is_text() -> None:
-    chart, svg = examples()["leaderboard"]
+    figure, svg = examples()["leaderboard"]
+    said = figure.get_label()
+    assert said == "Leaderboard: budget 10%, reference SmolLM2-135M"
     root = ElementTree.fromstring(svg)
     assert svg.startswith("<svg ")
     assert root.get("role") == "img"
     assert root[0].tag == f"{SVG}title"
-    assert root[0].text == chart.title
+    assert root[0].text == said
     texts = ["".join(text.itertext()) for text in root.iter(f"{SVG}text")]
     assert any("smollm2-360m, adapter best" in text for text in texts)
-    assert chart.title not in texts  # the page's heading says it
-    titles = [text for text in chart.figure.findobj(Text) if text.get_text() == chart.title]
+    assert said not in texts  # the page's heading says it
+    titles = [text for text in figure.findobj(Text) if text.get_text() == said]
     assert [title.get_visible() for title in titles] == [True]  # and the figure keeps it
 
 
 def test_names_stay_text_even_where_they_look_like_markup_or_colours() -> None:
     names = ["<script>alert(1)</script>", "#0072b2", "url(#a)", '"]]>&amp;']
     of = small(*(standing(name, rank, 0.1) for rank, name in enumerate(names, 1)))
-    svg = themed_svg(next(charts(of)).figure)
+    svg = themed_svg(next(charts(of))[1])
     root = ElementTree.fromstring(svg)
     texts = " ".join("".join(text.itertext()) for text in root.iter(f"{SVG}text"))
     assert all(name in texts for name in names)

@@ -1,17 +1,12 @@
-"""All that a report shows, ready to be shown: no model, no store."""
+"""All that came of a run, ready to be shown: no model, no store."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from squish_pl.benchmark.leaderboard import Leaderboard
+from squish_pl.benchmark.leaderboard import Leaderboard, Row
 from squish_pl.benchmark.published import PublishedScore
-
-_SHADED = 98.0  # percentile of |nats| that gets the full shade: one rare token must not pale all others
-_LEAST_LIMIT = 0.1  # nats: the noise of a summary that saves nothing must not look like savings
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +109,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything a report shows.
+    """Everything that is shown and written.
 
     Attributes:
         title: Above it all.
@@ -123,6 +118,7 @@ class Findings:
         budgets: In the order of the run, as text.
         references: Names of the references.
         usage: What the contenders' answers took, in the leaderboard's order.
+        rows: One for each contender and task, with its scores.
         published: Values measured elsewhere, to be laid beside; may be empty.
         documents: Gives the documents to be looked at, one at a time: each is built when it is asked for, so that
             hundreds of them need no memory. With several references, all documents of the first, then of the second.
@@ -134,16 +130,9 @@ class Findings:
     budgets: Sequence[str]
     references: Sequence[str]
     usage: Sequence[Usage]
+    rows: Sequence[Row] = ()
     published: Sequence[PublishedScore] = ()
     documents: Callable[[], Iterator[ShownDocument]] = field(default=lambda: iter(()))
-
-
-def shade_limit(document: ShownDocument) -> float:
-    """The nats on a span that get the full shade: one figure for all summaries, so that their shades compare."""
-    rows = [summary.saved for summary in document.summaries if summary.saved is not None]
-    sizes = np.abs(np.concatenate([np.asarray(row, dtype=np.float64) for row in [*rows, []]]))
-    sizes = sizes[np.isfinite(sizes)]
-    return max(float(np.percentile(sizes, _SHADED)) if sizes.size else 0.0, _LEAST_LIMIT)
 
 
 def most_frequent(reasons: Sequence[tuple[str, int]], most: int = 20) -> tuple[Sequence[tuple[str, int]], int]:

@@ -1,4 +1,4 @@
-"""From rows, scores and stored savings to all that a report shows."""
+"""From rows and stored savings to what is shown of them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
 
+from squish_pl.benchmark.findings import ShownDocument, ShownSummary, Usage
 from squish_pl.benchmark.leaderboard import Leaderboard, Row
 from squish_pl.benchmark.records import NOT_SCORED, Outcome, ScoreRecord, text_hash
 from squish_pl.benchmark.references import Reference
-from squish_pl.benchmark.report.findings import ShownDocument, ShownSummary, Usage
-from squish_pl.benchmark.report.token_spans import by_span, token_spans
-from squish_pl.benchmark.runner import Scored, as_scored
 from squish_pl.benchmark.sentences import sentence_spans
 from squish_pl.benchmark.store import Store
+from squish_pl.benchmark.token_spans import by_span, token_spans
 from squish_pl.lm.tokens import encode
 from squish_pl.score.novelty import copied_tokens
 from squish_pl.types import Document
@@ -33,15 +32,15 @@ def usage(rows: Sequence[Row], order: Sequence[str]) -> list[Usage]:
     """What each contender's answers took."""
     found = []
     for name in order:
-        answers = [row.answer for row in rows if row.contender == name]
-        given = [answer for answer in answers if answer is not None]
-        failed = [answer for answer in given if answer.outcome is Outcome.FAILED]
+        own = [row for row in rows if row.contender == name]
+        given = [row.answer for row in own if row.answer is not None]
+        failed = sum(row.outcome is Outcome.FAILED for row in own)
         costs = [answer.cost for answer in given if answer.cost is not None]
         found.append(
             Usage(
                 contender=name,
-                answers=len(given) - len(failed),
-                failed=len(answers) - len(given) + len(failed),
+                answers=len(own) - failed,
+                failed=failed,
                 prompt_tokens=sum(answer.prompt_tokens or 0 for answer in given),
                 completion_tokens=sum(answer.completion_tokens or 0 for answer in given),
                 cost=sum(costs) if costs else None,
@@ -56,11 +55,9 @@ def shown_documents(
     documents: Sequence[Document],
     rows: Sequence[Row],
     order: Sequence[str],
-    references: Sequence[Reference],
-    scored: Mapping[str, Scored],
+    references: Mapping[Reference, str],
     novel_ngram: int,
     store: Store,
-    cut: bool,
 ) -> Iterator[ShownDocument]:
     """The documents to be looked at, one at a time, those of the first reference first.
 
@@ -68,45 +65,36 @@ def shown_documents(
         documents: Those whose savings were kept.
         rows: With their scores.
         order: Of the contenders.
-        references: All of them.
-        scored: What each has measured, by its title.
+        references: All of them, each with its `identity`.
         novel_ngram: Token n-grams of this length count as copied.
         store: With the savings.
-        cut: As it was when they were scored.
     """
     place = {name: number for number, name in enumerate(order)}
     budgets = list(dict.fromkeys(row.task.budget for row in rows))
     rows_of: dict[str, list[Row]] = {}
     for row in rows:
         rows_of.setdefault(row.task.document_hash, []).append(row)
-    for reference in references:
+    for reference, identity in references.items():
         for document in documents:
             hashed = text_hash(document.text)
             own = sorted(
                 rows_of.get(hashed, []),
                 key=lambda row: (place[row.contender], budgets.index(row.task.budget), row.task.sample),
             )
-            savings = store.savings(scored[reference.title].identity, hashed)
-            yield _shown(document, own, reference, savings, novel_ngram, cut)
+            yield _shown(document, own, reference, store.savings(identity, hashed), novel_ngram)
 
 
 def _shown(
-    document: Document,
-    rows: Sequence[Row],
-    reference: Reference,
-    savings: Mapping[str, Tensor],
-    novel_ngram: int,
-    cut: bool,
+    document: Document, rows: Sequence[Row], reference: Reference, savings: Mapping[str, Tensor], novel_ngram: int
 ) -> ShownDocument:
     tokenizer = reference.tokenizer
     spans, span_of = token_spans(tokenizer, document.text)
     document_ids = encode(tokenizer, document.text)
     summaries = []
     for row in rows:
-        text, scores = as_scored(row, cut, tokenizer), row.scores.get(reference.title)
+        text, scores = row.text, row.scores.get(reference.title)
         saved = savings.get(text_hash(text)) if text is not None and scores and scores.within_budget else None
-        unparsable = row.answer is not None and row.answer.outcome is Outcome.UNPARSABLE
-        nothing = 0.0 if unparsable else None
+        nothing = 0.0 if row.outcome is Outcome.UNPARSABLE else None
         copied = None
         if saved is not None and text is not None:
             tokens = copied_tokens(document_ids, encode(tokenizer, text), novel_ngram)
