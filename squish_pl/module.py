@@ -124,7 +124,7 @@ class SquishModule(LightningModule):
         max_tokens = getattr(getattr(trainer, "datamodule", None), "max_tokens", None)
         asked = self.prompt, self.score.template, self.validation.budgets, self.rollout.max_new_tokens
         report_problems(context_problems(*asked, tokenizer, context_length(config), max_tokens))
-        model = self.base_model.load(device)
+        model = self.base_model.load(device, tokenizer)
         self.set_backbone(Backbone(model, tokenizer, self.lora, self.adapter, self.base_model.base), device)
 
     def set_backbone(self, backbone: Backbone, device: torch.device | None = None) -> None:

@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lightning.pytorch import Callback
+
 from squish_pl.rl.validation import ValidationSettings
+
+_WITHOUT_MEANING = {
+    "gradient_clip_val": "set model.optimizer.max_grad_norm",
+    "overfit_batches": "name a few documents with data.documents, or set data.shuffle_window: 0",
+    "barebones": "set trainer.logger and trainer.enable_progress_bar to false",
+}
+
+#: Lightning's callbacks that cannot do their work on a run of rounds, by the names of their classes
+_UNFIT = {
+    "BackboneFinetuning": "the base stays frozen, since it is the reference too",
+    "BaseFinetuning": "the base stays frozen, since it is the reference too",
+    "BatchSizeFinder": "data.batch_size says how many documents a round has, and model.memory what fits at a time",
+    "GradientAccumulationScheduler": "a round adds up the gradients of all its documents: set data.batch_size",
+    "LearningRateFinder": "set model.optimizer.learning_rate",
+    "ModelPruning": "the adapter is saved as it is",
+    "SpikeDetection": "a round has no single loss: look at loss/policy and policy/grad_norm",
+    "StochasticWeightAveraging": "endless documents have no epochs for it: take EMAWeightAveraging",
+    "ThroughputMonitor": "seconds and tokens per second of each phase are logged already",
+}
 
 
 def monitor_problems(monitor: str | None, validation: ValidationSettings) -> list[str]:
@@ -15,13 +37,67 @@ def monitor_problems(monitor: str | None, validation: ValidationSettings) -> lis
     return [f"checkpoint.monitor must be one of {', '.join(known)}, but is {monitor!r}"]
 
 
+def setting_problems(trainer: Mapping[str, Any], environment: Mapping[str, str], fits: bool) -> list[str]:
+    """What is wrong with the trainer's settings, before Lightning says it in its own words.
+
+    Args:
+        trainer: The section `trainer`.
+        environment: The process's environment variables.
+        fits: Whether the command trains.
+    """
+    found = [
+        f"trainer.{name} has no meaning here: {advice}"
+        for name, advice in _WITHOUT_MEANING.items()
+        if trainer.get(name)
+    ]
+    if (trainer.get("accumulate_grad_batches") or 1) != 1:
+        found.append(
+            "trainer.accumulate_grad_batches has no meaning here: set data.batch_size, all of which is one step"
+        )
+    if trainer.get("enable_checkpointing") is False:
+        found.append("trainer.enable_checkpointing must not be false: checkpoint.dirpath says where the run is saved")
+    if (tasks := environment.get("SLURM_NTASKS", "1")) not in ("", "1"):
+        found.append(f"a run takes one process, but SLURM has started {tasks}: submit it with --ntasks 1")
+    return found + (_endless_problems(trainer) if fits else [])
+
+
+def _endless_problems(trainer: Mapping[str, Any]) -> list[str]:
+    """Whether the run has an end: documents come for ever, so epochs do not count it unless their length is set."""
+    epochs, batches = trainer.get("max_epochs"), trainer.get("limit_train_batches")
+    has_epochs = isinstance(batches, int) and not isinstance(batches, bool)
+    if (trainer.get("max_steps") or -1) > 0 or trainer.get("max_time") or trainer.get("fast_dev_run"):
+        return []
+    if epochs is not None and epochs > 0 and not has_epochs:
+        return [
+            f"trainer.max_epochs is {epochs}, but documents come for ever and have no epochs: set trainer.max_steps "
+            "(optimiser steps: rounds x model.learn.policy_passes)"
+        ]
+    if (epochs is None or epochs < 0) and not any(_named(c) == "Timer" for c in trainer.get("callbacks") or []):
+        return ["the run has no end: set trainer.max_steps (rounds x model.learn.policy_passes) or trainer.max_time"]
+    return []
+
+
+def callback_problems(callbacks: Sequence[Callback]) -> list[str]:
+    """Which of a user's own callbacks cannot work."""
+    return [
+        f"trainer.callbacks: {name} cannot work here: {_UNFIT[name]}"
+        for name in dict.fromkeys(map(_named, callbacks))
+        if name in _UNFIT
+    ]
+
+
 def trainer_problems(trainer: Any) -> list[str]:
     """What is wrong with the trainer for any command, a sentence each."""
     found = []
     if trainer.precision != "32-true":
         found.append(
-            f"trainer.precision must stay 32-true, but is {trainer.precision}: set model.dtype for the model's weights"
+            f"trainer.precision must stay 32-true, but is {trainer.precision}: set model.base_model.dtype for the "
+            "model's weights"
         )
     if trainer.world_size > 1:
         found.append(f"a run takes one device, but the trainer has {trainer.world_size}: set trainer.devices to 1")
     return found
+
+
+def _named(callback: object) -> str:
+    return type(callback).__name__

@@ -24,7 +24,8 @@ from squish_pl.cli.compare import null_problems, show, stop_message
 from squish_pl.data.filters import make_document
 from squish_pl.data.summaries import read_text
 from squish_pl.errors import ConfigError, DataError
-from squish_pl.lm.loading import DType
+from squish_pl.lm.loading import BaseModel, DType
+from squish_pl.score.ensemble import Rule
 from squish_pl.score.settings import ScoreSettings
 from squish_pl.score.template import ScoreTemplate
 from squish_pl.types import Document
@@ -48,6 +49,8 @@ def score(
     gguf_file: Optional[str] = None,
     revision: Optional[str] = None,
     dtype: DType = "auto",
+    others: list[BaseModel] = [],
+    rule: Rule = "mean",
     device: str = "auto",
     template: ScoreTemplate = ScoreTemplate(),
     novel_ngram: int = 4,
@@ -75,6 +78,9 @@ def score(
         gguf_file: Name of a GGUF file in that folder or package.
         revision: Revision of a hub model.
         dtype: "auto" is bfloat16 on a GPU and float32 on a CPU.
+        others: Further references by base, gguf_file, revision and dtype; each measures by itself, and so do all
+            together.
+        rule: How their scores make one: "mean", or "min".
         device: "auto" takes a GPU where there is one.
         template: How summary and document are framed.
         novel_ngram: Token n-grams of this length count as copied.
@@ -100,7 +106,8 @@ def score(
         raise ConfigError(["give --documents and --summaries (files of many), or --document and --summary (two texts)"])
     what = Comparison(
         contenders=[*_named_apart(given.contenders), Opening(_OPENING)],
-        references=[Reference(base, gguf_file, revision, dtype)],
+        references=[Reference(base, gguf_file, revision, dtype), *(Reference(**vars(model)) for model in others)],
+        rule=rule,
         budgets=given.budgets,
         score=ScoreSettings(template, novel_ngram, batch_tokens),
         shown=200 if report else 0,

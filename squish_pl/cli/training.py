@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ModelSummary, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -20,7 +23,7 @@ from squish_pl.callbacks import (
     Throughput,
 )
 from squish_pl.callbacks.checkpoint_io import AtomicCheckpointIO
-from squish_pl.cli.checks import monitor_problems, trainer_problems
+from squish_pl.cli.checks import callback_problems, monitor_problems, setting_problems, trainer_problems
 from squish_pl.cli.reports import print_fit_report, print_prediction_report, print_validation_report
 from squish_pl.data import DocumentDataModule
 from squish_pl.errors import CheckpointError, ConfigError, all_problems_together, report_problems
@@ -75,8 +78,15 @@ class SquishCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Builds module, data and trainer, and reports every problem of all three together."""
+        # Lightning's callbacks have enumerations among their settings, which are texts to a YAML file
+        yaml.SafeDumper.add_multi_representer(str, lambda dumper, text: dumper.represent_str(str(text)))
         with all_problems_together():
-            super().instantiate_classes()
+            try:
+                super().instantiate_classes()
+            except ValueError as error:
+                if (reason := _class_problem(str(error))) is None:
+                    raise
+                raise ConfigError([reason]) from None
             report_problems(trainer_problems(self.trainer))
             if self.subcommand == "fit":
                 report_problems(monitor_problems(self.checkpoint.monitor, self.model.validation))
@@ -85,14 +95,19 @@ class SquishCLI(LightningCLI):
         """Leaves the configuration alone: a checkpoint of ours holds no hyperparameters to override it with."""
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
+        own = config.get("callbacks") or []
+        own = list(own) if isinstance(own, list) else [own]
+        report_problems(setting_problems(config, os.environ, fits=self.subcommand == "fit") + callback_problems(own))
         plugins = config.get("plugins") or []
         config["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
-        if config.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+        if config.get("enable_progress_bar") is False:  # a user's own bar is off as well
+            own = [c for c in own if not isinstance(c, ProgressBar)]
+        elif not any(isinstance(c, ProgressBar) for c in [*own, *callbacks]):
             callbacks = [*callbacks, RoundProgressBar()]
-        if config.get("enable_model_summary") is None:
-            config["enable_model_summary"] = False  # `About` says in one line what there is to say
-        if config.get("enable_checkpointing") is None:
-            config["enable_checkpointing"] = True
+        config["callbacks"] = own
+        if config.get("enable_model_summary") is None:  # `About` says in one line what there is to say
+            config["enable_model_summary"] = any(isinstance(c, ModelSummary) for c in own)
+        config["enable_checkpointing"], config["barebones"] = True, False  # anything else is a problem told above
         if config.get("logger") is False:
             self.save_config_callback = None  # it would write config.yaml into the working folder
         checkpoint = self._get(self.config_init, "checkpoint")
@@ -144,3 +159,9 @@ class SquishCLI(LightningCLI):
         """Tells where the summaries are."""
         writer = next(c for c in self.trainer.callbacks if isinstance(c, PredictionWriter))  # type: ignore[attr-defined]
         print_prediction_report(writer.path, writer.count)
+
+
+def _class_problem(message: str) -> str | None:
+    """Why a class of the configuration cannot be built, out of the parser's many lines; None if they do not say."""
+    found = re.search(r"Problem with given class_path '([^']+)':\n\s*(.+)", message)
+    return found and f"{found[1].rpartition('.')[2]} cannot be used: {found[2].strip()}"

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Optional
+from typing import Any, Literal, Optional, cast
 
 import torch
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -60,9 +61,15 @@ class BaseModel:
         """The dtype of its weights there."""
         return pick_dtype(self.dtype, device)
 
-    def load(self, device: torch.device | str) -> PreTrainedModel:
-        """The model, on the CPU, in the dtype for a device; see `load_model`."""
-        return load_model(self.base, self.dtype_on(device), self.gguf_file, self.revision, self.attention)
+    def load(self, device: torch.device | str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+        """The model, on the CPU, in the dtype for a device; see `load_model`.
+
+        Raises:
+            ModelError: It cannot be loaded, or it has no embedding for some of the tokenizer's tokens.
+        """
+        model = load_model(self.base, self.dtype_on(device), self.gguf_file, self.revision, self.attention)
+        _check_vocabulary(model, tokenizer, self.base)
+        return model
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """Its tokenizer; see the function of this name."""
@@ -206,6 +213,18 @@ def load_model(
     if gguf_file:
         _forget_quantisation(model)
     return model.eval()
+
+
+def _check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, base: str) -> None:
+    """Whether every token that a text can have is in the embedding: on a GPU a foreign one ends in an assertion."""
+    rows = len(cast(Tensor, model.get_input_embeddings().weight))
+    # a padding token beyond the embedding is common and never read
+    ids = set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)
+    if beyond := [i for i in ids if i >= rows]:
+        raise ModelError(
+            f"the tokenizer of {base!r} has {len(beyond)} tokens, up to number {max(beyond)}, that the model's "
+            f"embedding of {rows} rows does not know: put the model's own tokenizer beside its weights"
+        )
 
 
 def _forget_quantisation(model: PreTrainedModel) -> None:

@@ -133,5 +133,5 @@ def load_scorer(model: BaseModel, settings: ScoreSettings, device: torch.device 
         ModelError: It cannot be loaded.
     """
     tokenizer = model.load_tokenizer()
-    reference = FrozenModel(model.load(device).to(device))  # type: ignore[arg-type]
+    reference = FrozenModel(model.load(device, tokenizer).to(device))  # type: ignore[arg-type]
     return SquishScorer(reference, tokenizer, settings.template, settings.novel_ngram, settings.batch_tokens)

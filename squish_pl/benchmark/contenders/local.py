@@ -207,7 +207,7 @@ class LocalModel(Contender):
 
     def _load(self) -> Engine:
         device = pick_device(self.device)
-        model = self.base_model.load(device)
+        model = self.base_model.load(device, self._own_tokenizer)
         try:
             backbone = Backbone(model, self._own_tokenizer, None, self.adapter, self.base_model.base).to(device)
             backbone.requires_grad_(False)  # the adapter too: there is nothing to learn

@@ -1,0 +1,58 @@
+"""Trainer settings that have no meaning here, each told in this project's own words."""
+
+import pytest
+from lightning.pytorch.callbacks import EarlyStopping, GradientAccumulationScheduler, Timer
+
+from squish_pl.cli.checks import callback_problems, monitor_problems, setting_problems
+from squish_pl.lm.loading import BaseModel
+from squish_pl.rl.validation import ValidationSettings
+
+GOOD = {"max_steps": 12, "max_epochs": None, "accumulate_grad_batches": 1, "limit_train_batches": None}
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "expected"),
+    [
+        ({}, {}, []),
+        ({"gradient_clip_val": 1.0}, {}, ["trainer.gradient_clip_val", "model.optimizer.max_grad_norm"]),
+        ({"overfit_batches": 1}, {}, ["trainer.overfit_batches", "data.documents"]),
+        ({"accumulate_grad_batches": 2}, {}, ["trainer.accumulate_grad_batches", "data.batch_size"]),
+        ({"enable_checkpointing": False}, {}, ["trainer.enable_checkpointing", "checkpoint.dirpath"]),
+        ({"barebones": True}, {}, ["trainer.barebones"]),
+        ({}, {"SLURM_NTASKS": "2"}, ["SLURM has started 2", "--ntasks 1"]),
+        ({}, {"SLURM_NTASKS": "1"}, []),
+        ({"max_steps": -1, "max_epochs": 1}, {}, ["trainer.max_epochs is 1", "trainer.max_steps"]),
+        ({"max_steps": -1}, {}, ["no end", "trainer.max_steps"]),
+        ({"max_steps": -1, "max_epochs": -1}, {}, ["no end"]),
+        ({"max_steps": -1, "max_epochs": 2, "limit_train_batches": 5}, {}, []),
+        ({"max_steps": -1, "max_epochs": 2, "limit_train_batches": 0.5}, {}, ["trainer.max_epochs is 2"]),
+        ({"max_steps": -1, "max_time": "00:01:00:00"}, {}, []),
+        ({"max_steps": -1, "callbacks": [Timer("00:00:01:00")]}, {}, []),
+        ({"max_steps": -1, "fast_dev_run": True}, {}, []),
+    ],
+)
+def test_each_is_one_message_that_names_the_right_key(settings, environment, expected):
+    found = setting_problems(GOOD | settings, environment, fits=True)
+    assert len(found) == bool(expected)
+    assert all(words in found[0] for words in expected)
+
+
+def test_only_training_needs_an_end():
+    assert setting_problems(GOOD | {"max_steps": -1}, {}, fits=False) == []
+
+
+def test_callbacks_that_cannot_work_are_named_and_others_are_not():
+    own = [EarlyStopping("val/squish"), GradientAccumulationScheduler({0: 2})]
+    (problem,) = callback_problems(own)
+    assert "GradientAccumulationScheduler" in problem
+    assert "data.batch_size" in problem
+
+
+def test_the_monitor_must_be_a_figure_of_the_validation():
+    validation = ValidationSettings(budgets=["10%", "64 tokens"])
+    assert monitor_problems(None, validation) == []
+    assert monitor_problems("val/novel@64 tokens", validation) == []
+    (problem,) = monitor_problems("val/audit_squish", validation)
+    assert "'val/audit_squish'" in problem
+    assert "val/squish@10%" in problem
+    assert monitor_problems("val/audit_squish", ValidationSettings(audit=BaseModel("a/b"))) == []
