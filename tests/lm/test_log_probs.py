@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from squish_pl import log_probs
+from squish_pl.lm import log_probs
 from squish_pl.lm.log_probs import chosen_log_probs, log_probs_of_logits, predicting_slice, token_log_probs
 
 N, H, V = 23, 8, 50

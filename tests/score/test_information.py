@@ -6,7 +6,7 @@ import random
 
 from hypothesis import given
 from hypothesis import strategies as st
-from score_settings import few_examples
+from property_settings import few_examples
 
 from squish_pl.score.information import batches_by_length
 
