@@ -13,7 +13,6 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from squish_pl.errors import BudgetError, ConfigError, DataError, ModelError
-from squish_pl.score.information import Row, token_information
 from squish_pl.score.reference import FrozenModel, ReferenceModel
 from squish_pl.score.scorer import ScoreRequest, SquishScorer
 from squish_pl.score.template import ScoreTemplate
@@ -139,13 +138,6 @@ class TestCost:
         assert all(rows * width <= 400 or rows == 1 for rows, width in reference.sizes)
         assert any(rows > 1 for rows, _ in reference.sizes)
         assert len(reference.rows) == 10
-
-    def test_a_long_row_runs_alone_whatever_the_limit(self, plain: FrozenModel) -> None:
-        rows = [Row((BEGIN,), tuple(byte_ids(DOCUMENT[:n]))) for n in (1, 40, 69, 3)]
-        narrow, wide = (token_information(plain, rows, batch_tokens) for batch_tokens in (1, 10_000))
-        assert [len(row) for row in narrow] == [1, 40, 69, 3]
-        for a, b in zip(narrow, wide, strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
 class TestMemory:
