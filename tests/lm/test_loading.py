@@ -70,7 +70,7 @@ def test_the_dtype_there(dtype: str, on_cpu: torch.dtype, on_gpu: torch.dtype) -
 
 
 def test_a_dtype_that_is_none() -> None:
-    with pytest.raises(ModelError, match="expected dtype to be auto, float32, .* but got 'int8'"):
+    with pytest.raises(ModelError, match=r"expected dtype to be auto, float32, .* but got 'int8'"):
         pick_dtype("int8", "cpu")
 
 
