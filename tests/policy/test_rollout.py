@@ -8,13 +8,13 @@ from transformers import PreTrainedTokenizerFast
 
 from squish_pl.budget import Budget
 from squish_pl.lm.tokens import encode
-from squish_pl.policy.backbone import Backbone
+from squish_pl.policy import decoding, rollout
 from squish_pl.policy.adapter import LoraSettings
+from squish_pl.policy.backbone import Backbone
+from squish_pl.policy.padded import completion_log_probs
 from squish_pl.policy.prompts import PromptTemplate
 from squish_pl.policy.rollout import SamplingSettings, sample
 from squish_pl.policy.trials import choose_way
-from squish_pl.policy import decoding, rollout
-from squish_pl.policy.padded import completion_log_probs
 from squish_pl.types import Document, Experience, Finish, Prompt
 
 TEMPLATE = PromptTemplate(instruction="{document}\n{limit}\n")

@@ -5,18 +5,18 @@ import logging
 import pytest
 import torch
 from squish_pl.memory import device, planner
+from squish_pl.policy.decoding import GroupedDecoder
+from squish_pl.policy.XX import completion_log_probs, pass_tokens
 from tiny import ARCHITECTURES, make_byte_tokenizer, make_tiny_model
 
 from squish_pl.budget import Budget
 from squish_pl.lm.halving import Limit
-from squish_pl.policy.backbone import Backbone
 from squish_pl.policy.adapter import LoraSettings
-from squish_pl.policy.trials import choose_way
-from squish_pl.policy.XX import completion_log_probs, pass_tokens
-from squish_pl.policy.decoding import GroupedDecoder
+from squish_pl.policy.backbone import Backbone
 from squish_pl.policy.memory.costs import Costs
 from squish_pl.policy.memory.plan import MemoryPlan, MemorySettings
 from squish_pl.policy.memory.tracker import peak_bytes
+from squish_pl.policy.trials import choose_way
 from squish_pl.types import Document, Experience, Prompt
 
 
