@@ -75,9 +75,7 @@ def test_what_was_written_beside_an_adapter(tmp_path):
 def test_a_base_is_checked_where_its_fingerprint_is_known():
     check_base("abc", "abc", "the adapter")
     check_base(None, "abc", "the adapter")
-    with pytest.raises(
-        ModelError, match=r"the adapter was made for another base .*fingerprint abc, .* has def"
-    ):
+    with pytest.raises(ModelError, match=r"the adapter was made for another base .*fingerprint abc, .* has def"):
         check_base("abc", "def", "the adapter")
 
 
