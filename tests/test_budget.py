@@ -8,8 +8,8 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from property_settings import few_examples
 from score_brute_force import FAMILY, byte_ids, random_text
-from score_settings import few_examples
 from transformers import PreTrainedTokenizerFast
 
 from squish_pl.budget import Budget, BudgetUnit

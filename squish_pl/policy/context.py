@@ -35,17 +35,19 @@ def context_problems(
     """
     around = len(prompt.build(Document(""), Budget.parse("999999 chars"), tokenizer).token_ids)
     frame = count_tokens(tokenizer, template.render("")) + 1
-    # behind the frame stands a summary, or, as the copying baseline, at most the largest budget's share of the document
     share = max([float(b.value) for b in map(Budget.parse, budgets) if b.unit.is_share] or [0.0])
-    frame += max(0, int(share * (max_tokens or 0)) - max_new_tokens)
-    need = max(around, frame) + max_new_tokens + (max_tokens or 0)
-    if need <= context:
+
+    def need(document: int) -> int:
+        # behind the frame stands a summary, or, as the copying baseline, at most the largest budget's share
+        longer = max(0, int(share * document) - max_new_tokens)
+        return max(around, frame + longer) + max_new_tokens + document
+
+    if need(max_tokens or 0) <= context:
         return []
     what = f"prompt ({around} tokens around the document) and model.rollout.max_new_tokens ({max_new_tokens})"
+    advice = "set model.rollout.max_new_tokens lower"
     if max_tokens is not None:
         what = f"data.max_tokens ({max_tokens}), {what}"
-        room = context - max(around, frame) - max_new_tokens
-        advice = f"set data.max_tokens to {room} or less" if room > 0 else "set model.rollout.max_new_tokens lower"
-    else:
-        advice = "set model.rollout.max_new_tokens lower"
-    return [f"{what} take {need} tokens together, but the model reads {context}: {advice}"]
+        room = next((tokens for tokens in range(max_tokens - 1, 0, -1) if need(tokens) <= context), 0)
+        advice = f"set data.max_tokens to {room} or less" if room else advice
+    return [f"{what} take {need(max_tokens or 0)} tokens together, but the model reads {context}: {advice}"]

@@ -66,10 +66,15 @@ class SquishMetric(Metric):
     def update(self, documents: Sequence[Document | str], summaries: Sequence[str | None]) -> None:
         """Adds documents with one summary each (None for one that could not be parsed)."""
         scores = squish(self.scorer, documents, summaries, self.budget)
-        self.add(float((s.novel_score if self.novel else s.score)[0]) for s in scores)
+        self._append(float((s.novel_score if self.novel else s.score)[0]) for s in scores)
 
     def add(self, values: Iterable[float]) -> None:
         """Adds documents whose scores are known already, one number each."""
+        # torchmetrics does this around `update` alone: without it `compute` would give the mean it had before
+        self._update_count, self._computed = self._update_count + 1, None
+        self._append(values)
+
+    def _append(self, values: Iterable[float]) -> None:
         self.values.append(torch.tensor(list(values), dtype=torch.float64, device=self.device))
 
     def compute(self) -> Tensor:

@@ -10,14 +10,15 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from squish_pl import SquishModule
 from squish_pl.budget import Budget
 from squish_pl.lm.halving import Limit, within
-from squish_pl.policy.backbone import Backbone
 from squish_pl.policy.adapter import LoraSettings
-from squish_pl.policy.prompts import PromptTemplate
-from squish_pl.policy.rollout import SamplingSettings, sample
-from squish_pl.policy.trials import choose_compiling, choose_way
-from squish_pl.policy.XX import completion_log_probs, grouped, padded
+from squish_pl.policy.backbone import Backbone
 from squish_pl.policy.memory.costs import Costs
-from squish_pl.policy.trials import grouping_problem
+from squish_pl.policy.memory.plan import MemorySettings
+from squish_pl.policy.padded import PaddedPasses
+from squish_pl.policy.prompts import PromptTemplate
+from squish_pl.policy.rollout import RolloutSettings, SamplingSettings, sample
+from squish_pl.policy.shared_prefix import SharedPrefixPasses
+from squish_pl.policy.trials import choose_compiling, choose_passes, shared_prefix_problem
 from squish_pl.types import Document, Experience
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -56,18 +57,17 @@ def make_rows(groups):
 
 def one_pass(backbone, way, rows):
     backbone.zero_grad()
-    log_probs, entropies = way.completion_log_probs(backbone.policy, rows)
+    log_probs, entropies = way(backbone.policy).log_probs(rows)
     log_probs.sum().backward()
     return log_probs.detach(), entropies, torch.cat([p.grad.flatten() for p in backbone.adapter_parameters()])
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.05), (torch.float16, 0.02)])
-def test_the_grouped_way_is_as_near_to_float32_as_the_padded_way(dtype, tolerance):
+def test_the_shared_prefix_way_is_as_near_to_float32_as_the_padded_way(dtype, tolerance):
     rows = make_rows([(700, [64, 1, 130, 7]), (33, [5, 2]), (1, [3, 3])])
-    exact = one_pass(make_backbone(torch.float32), padded, rows)
+    exact = one_pass(make_backbone(torch.float32), PaddedPasses, rows)
     backbone = make_backbone(dtype)
-    choose_way(backbone.policy, "grouped")
-    ours, theirs = (one_pass(backbone, way, rows) for way in (grouped, padded))
+    ours, theirs = (one_pass(backbone, way, rows) for way in (SharedPrefixPasses, PaddedPasses))
     for mine, other, expected in zip(ours, theirs, exact, strict=True):
         distance = (mine - expected).norm() / expected.norm()
         assert distance < tolerance
@@ -76,13 +76,12 @@ def test_the_grouped_way_is_as_near_to_float32_as_the_padded_way(dtype, toleranc
 
 def test_the_trial_finds_the_kernels_right():
     backbone = make_backbone(torch.bfloat16)
-    backbone.policy.use_group_attention()
-    assert grouping_problem(backbone.policy) is None
+    assert shared_prefix_problem(backbone.policy, SharedPrefixPasses(backbone.policy)) is None
 
 
 def test_greedy_rollouts_equal_generate():
     backbone = make_backbone(torch.bfloat16, shaken=0.0)
-    choose_way(backbone.policy, "grouped")
+    choose_passes(backbone.policy, "shared_prefix")
     prompt = TEMPLATE.build(Document("A short one."), Budget.parse("1000 chars"), backbone.tokenizer)
     settings = SamplingSettings(0.0, max_new_tokens=16)
     (group,) = sample(backbone.policy, backbone.tokenizer, TEMPLATE, [prompt], 1, settings, [0])
@@ -98,15 +97,15 @@ def test_greedy_rollouts_equal_generate():
 
 def test_a_pass_takes_what_was_foretold():
     backbone = make_backbone(torch.bfloat16, hidden=1024)
-    choose_way(backbone.policy, "grouped")
+    choose_passes(backbone.policy, "shared_prefix")
     costs, rows = Costs(backbone), make_rows([(1000, [500] * 6)])
     for layers in (0, 2, 4):
         backbone.checkpoint_layers(layers)
-        one_pass(backbone, grouped, rows)
+        one_pass(backbone, SharedPrefixPasses, rows)
         torch.cuda.synchronize()
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        one_pass(backbone, grouped, rows)
+        one_pass(backbone, SharedPrefixPasses, rows)
         used = torch.cuda.max_memory_allocated() - before
         assert 0.75 * used <= costs.learning(1000 + 6 * 499, layers) < 1.5 * used
 
@@ -126,24 +125,26 @@ def test_a_real_out_of_memory_error_is_halved(caplog):
 
 def test_compiled_layers_work_here():
     backbone = make_backbone(torch.bfloat16, layers=2)
-    choose_way(backbone.policy, "grouped")
+    choose_passes(backbone.policy, "shared_prefix")
     rows = make_rows([(100, [20, 5])])
-    expected, _ = completion_log_probs(backbone.policy, rows)
+    expected, _ = backbone.policy.passes.log_probs(rows)
     choose_compiling(backbone, "auto")
     assert backbone.compiled
-    got, _ = completion_log_probs(backbone.policy, rows)
+    got, _ = backbone.policy.passes.log_probs(rows)
     assert (got - expected).abs().mean() < 0.05
 
 
 def test_rounds_run_and_leave_nothing_behind():
     module = SquishModule(
-        budgets=["60%"], group_size=4, prompt=TEMPLATE, sampling=SamplingSettings(max_new_tokens=24), compile=False
+        prompt=TEMPLATE,
+        rollout=RolloutSettings(budgets=["60%"], group_size=4, max_new_tokens=24),
+        memory=MemorySettings(compile=False),
     )
     module.set_backbone(make_backbone(torch.bfloat16))
     module.to("cuda")
     allocated = []
     for _ in range(4):
-        groups = module.rollout(module.training_prompts([Document("Snow fell on the pass all night. " * 9)]))
+        groups = module.sample(module.training_prompts([Document("Snow fell on the pass all night. " * 9)]))
         rows = [
             Experience(torch.tensor(g.prompt.token_ids), t[m], p[m], a, 0.1)
             for g in groups

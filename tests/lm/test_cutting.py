@@ -79,7 +79,7 @@ def test_long_text_is_cut_as_if_it_were_tokenised_whole(
     characters_per_token: int, bpe_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # With 1, the part tokenised at first is too short and has to grow.
-    monkeypatch.setattr("squish_pl.cutting._CHARACTERS_PER_TOKEN", characters_per_token)
+    monkeypatch.setattr("squish_pl.lm.cutting._CHARACTERS_PER_TOKEN", characters_per_token)
     text = " the ferry left before dawn" * 400
     expected = longest_prefix(text[:1000], bpe_tokenizer, 50)
     assert 50 < len(expected) < 900

@@ -1,3 +1,5 @@
+"""Rollouts: against the library, against teacher forcing, against their distribution, and how they end."""
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,31 +10,31 @@ from transformers import PreTrainedTokenizerFast
 
 from squish_pl.budget import Budget
 from squish_pl.lm.tokens import encode
-from squish_pl.policy.backbone import Backbone
+from squish_pl.policy import rollout, shared_prefix
 from squish_pl.policy.adapter import LoraSettings
+from squish_pl.policy.backbone import Backbone
+from squish_pl.policy.padded import PaddedPasses
 from squish_pl.policy.prompts import PromptTemplate
-from squish_pl.policy.rollout import SamplingSettings, sample
-from squish_pl.policy.trials import choose_way
-from squish_pl.policy import decoding, rollout
-from squish_pl.policy.padded import completion_log_probs
+from squish_pl.policy.rollout import RolloutSettings, SamplingSettings, sample
+from squish_pl.policy.trials import choose_passes
 from squish_pl.types import Document, Experience, Finish, Prompt
 
 TEMPLATE = PromptTemplate(instruction="{document}\n{limit}\n")
 
 
-def make_backbone(architecture="qwen3", dtype=torch.float64, way="grouped"):
+def make_backbone(architecture="qwen3", dtype=torch.float64, way="shared_prefix"):
     tokenizer = make_byte_tokenizer()
     backbone = Backbone(make_tiny_model(architecture, dtype), tokenizer, LoraSettings(r=4, alpha=8))
     torch.manual_seed(1)
     for parameter in backbone.adapter_parameters():  # a fresh adapter does nothing; this one does
         torch.nn.init.normal_(parameter, std=0.1)
-    choose_way(backbone.policy, way)
+    choose_passes(backbone.policy, way)
     return backbone
 
 
 @pytest.fixture(autouse=True)
 def little_room(monkeypatch):
-    monkeypatch.setattr(decoding, "_FIRST_ROOM", 4)  # so that buffers have to grow
+    monkeypatch.setattr(shared_prefix, "_FIRST_ROOM", 4)  # so that buffers have to grow
 
 
 def make_prompts(tokenizer, budget="1000 chars"):
@@ -40,7 +42,7 @@ def make_prompts(tokenizer, budget="1000 chars"):
     return [TEMPLATE.build(Document(text), Budget.parse(budget), tokenizer) for text in texts]
 
 
-@pytest.mark.parametrize("way", ["grouped", "padded"])
+@pytest.mark.parametrize("way", ["shared_prefix", "padded"])
 @pytest.mark.parametrize("architecture", ["llama", "qwen3"])
 def test_greedy_rollouts_equal_generate_token_for_token(architecture, way):
     backbone = make_backbone(architecture, way=way)
@@ -57,7 +59,7 @@ def test_greedy_rollouts_equal_generate_token_for_token(architecture, way):
         assert group.token_ids[0][group.mask[0]].tolist() == expected.tolist()
 
 
-@pytest.mark.parametrize("way", ["grouped", "padded"])
+@pytest.mark.parametrize("way", ["shared_prefix", "padded"])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_log_probs_are_those_of_a_teacher_forced_pass(temperature, way):
     backbone = make_backbone(way=way)
@@ -70,7 +72,7 @@ def test_log_probs_are_those_of_a_teacher_forced_pass(temperature, way):
             Experience(torch.tensor(group.prompt.token_ids), t[m], p[m], 0.0, 0.0)
             for t, m, p in zip(group.token_ids, group.mask, group.log_probs, strict=True)
         ]
-        log_probs, entropies = completion_log_probs(backbone.policy, rows, temperature)
+        log_probs, entropies = PaddedPasses(backbone.policy).log_probs(rows, temperature)
         assert torch.allclose(log_probs.detach(), group.log_probs[group.mask].double(), atol=1e-6)  # kept in float32
         assert torch.allclose(entropies, group.entropies[group.mask].double(), atol=1e-5)
 
@@ -80,8 +82,10 @@ def test_a_groups_draws_do_not_depend_on_its_neighbours():
     prompts = make_prompts(backbone.tokenizer)
     settings_ = SamplingSettings(max_new_tokens=12)
     together = sample(backbone.policy, backbone.tokenizer, TEMPLATE, prompts, 3, settings_, [5, 6, 7])
-    few_rows = SamplingSettings(max_new_tokens=12, max_rows=3)
-    apart = sample(backbone.policy, backbone.tokenizer, TEMPLATE, prompts, 3, few_rows, [5, 6, 7])
+    apart = [
+        sample(backbone.policy, backbone.tokenizer, TEMPLATE, [prompt], 3, settings_, [seed])[0]
+        for prompt, seed in zip(prompts, [5, 6, 7], strict=True)
+    ]
     for one, other in zip(together, apart, strict=True):
         assert torch.equal(one.token_ids, other.token_ids)
     again = sample(backbone.policy, backbone.tokenizer, TEMPLATE, prompts[1:2], 3, settings_, [6])
@@ -92,7 +96,7 @@ def test_a_groups_draws_do_not_depend_on_its_neighbours():
 
 def test_both_decoders_draw_the_same_completions():
     results = []
-    for way in ("grouped", "padded"):
+    for way in ("shared_prefix", "padded"):
         backbone = make_backbone(way=way)
         template = PromptTemplate(instruction="{document}\n{limit}\n", close_tag="H")  # rows end at different steps
         prompts = [template.build(p.document, p.budget, backbone.tokenizer) for p in make_prompts(backbone.tokenizer)]
@@ -120,9 +124,7 @@ def test_sampled_tokens_follow_the_models_distribution():
     backbone = make_backbone()
     prompt = make_prompts(backbone.tokenizer)[0]
     draws = 4000
-    groups = sample(
-        backbone.policy, backbone.tokenizer, TEMPLATE, [prompt], draws, SamplingSettings(1.0, 1, max_rows=draws), [3]
-    )
+    groups = sample(backbone.policy, backbone.tokenizer, TEMPLATE, [prompt], draws, SamplingSettings(1.0, 1), [3])
     with torch.no_grad(), backbone.policy.generating() as model:
         p = torch.softmax(model(torch.tensor([prompt.token_ids])).logits[0, -1], -1)
     likely = p.topk(8).indices
@@ -210,3 +212,16 @@ def test_a_text_within_its_budget_is_never_called_outgrown():
         assert not watch._outgrown(text)
     watch = rollout._Watch(Prompt(Document("x"), Budget.parse("5 chars"), "", (1,)), TEMPLATE, BPE)
     assert watch._outgrown("123456")
+
+
+def test_settings():
+    assert RolloutSettings(temperature=0.7, max_new_tokens=9).sampling == SamplingSettings(0.7, 9)
+    assert RolloutSettings().problems() == []
+    assert RolloutSettings(budgets=[]).problems() == ["rollout.budgets must name at least one budget"]
+    found = RolloutSettings(["10%", "10"], group_size=1, temperature=0.0, max_new_tokens=0).problems()
+    assert [problem.split()[0] for problem in found] == [
+        "rollout.budgets:",
+        "rollout.group_size",
+        "rollout.temperature",
+        "rollout.max_new_tokens",
+    ]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
-from squish_pl.score.bootstrap import bootstrap_interval
+from squish_pl.score.bootstrap import Estimate, bootstrap_interval, estimate
 
 
 def test_constant_values_have_no_width() -> None:
     assert bootstrap_interval(torch.full((7,), 0.25, dtype=torch.float64)) == (0.25, 0.25)
-    assert bootstrap_interval(torch.tensor([-3.0])) == (-3.0, -3.0)
+    assert bootstrap_interval(torch.tensor([-3.0, -3.0])) == (-3.0, -3.0)
 
 
 def test_two_values_by_hand() -> None:
@@ -23,8 +24,9 @@ def test_two_values_by_hand() -> None:
     assert bootstrap_interval(values, 0.45) == (0.5, 0.5)
 
 
-def test_no_values_give_nan() -> None:
-    assert all(math.isnan(end) for end in bootstrap_interval(torch.zeros(0)))
+@pytest.mark.parametrize("count", [0, 1])
+def test_fewer_than_two_values_tell_no_interval(count: int) -> None:
+    assert all(math.isnan(end) for end in bootstrap_interval(torch.ones(count)))
 
 
 @pytest.mark.parametrize(("confidence", "quantile"), [(0.95, 1.97196), (0.8, 1.28582)])
@@ -65,3 +67,28 @@ def test_scales_and_shifts_with_the_values_and_widens_with_the_confidence() -> N
     assert bootstrap_interval(4 * values - 1) == pytest.approx((4 * low - 1, 4 * high - 1), rel=1e-12)
     narrow_low, narrow_high = bootstrap_interval(values, 0.5)
     assert low < narrow_low < float(values.mean()) < narrow_high < high
+
+
+@pytest.mark.parametrize("make", [list, iter, torch.tensor])
+def test_an_estimate_is_the_mean_with_its_interval(make: Any) -> None:
+    values = [0.25, 0.5, -1.0, 4.25]
+    found = estimate(make(values))
+    assert found == (1.0, *bootstrap_interval(torch.tensor(values, dtype=torch.float64)))
+    assert (found.mean, found.low, found.high) == found
+    assert found.low < 1 < found.high
+    assert estimate(make(values), 0.5)[1:] == bootstrap_interval(torch.tensor(values), 0.5)
+
+
+def test_an_estimate_of_one_or_no_document() -> None:
+    single, none = estimate([0.75]), estimate([])
+    assert single.mean == 0.75
+    assert all(math.isnan(x) for x in (single.low, single.high, *none))
+
+
+def test_an_estimate_as_text() -> None:
+    known = Estimate(0.046512, 0.02449, 0.0667)
+    assert known.text() == "0.0465 [0.024, 0.067]"
+    assert known.text(2, 1) == "0.05 [0.0, 0.1]"
+    assert known.interval_text() == "[0.024, 0.067]"
+    single = Estimate(0.5, math.nan, math.nan)
+    assert (single.text(), single.interval_text()) == ("0.5000", "")

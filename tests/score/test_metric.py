@@ -12,10 +12,10 @@ from score_brute_force import random_summaries, random_text, slow_squish
 from tiny import make_byte_tokenizer, make_tiny_model
 
 from squish_pl.errors import BudgetError
+from squish_pl.score.bootstrap import bootstrap_interval, estimate
+from squish_pl.score.metric import SquishMetric, squish
 from squish_pl.score.reference import FrozenModel
 from squish_pl.score.scorer import ScoreRequest, SquishScorer
-from squish_pl.score.metric import SquishMetric, squish
-from squish_pl.score.bootstrap import bootstrap_interval
 from squish_pl.types import Document
 
 
@@ -158,3 +158,26 @@ def test_functional_equals_the_scorer() -> None:
     for actual, wanted in zip(results, expected, strict=True):
         assert torch.equal(actual.score, wanted.score)
         assert torch.equal(actual.novel_score, wanted.novel_score)
+
+
+def test_values_that_are_known_count_like_documents_that_are_scored() -> None:
+    metric = SquishMetric(scorer())
+    metric.add([0.25, -0.5])
+    assert float(metric.compute()) == -0.125
+    metric.add(iter([1.0]))
+    assert float(metric.compute()) == 0.25
+    assert metric.estimate() == estimate([0.25, -0.5, 1.0])
+    assert metric.interval() == metric.estimate()[1:]
+    mixed, documents, summaries = filled(0, 4), *texts()
+    mixed.add(float(s.score) for s in squish(scorer(), documents[4:], summaries[4:], "80%"))
+    assert mixed.estimate() == pytest.approx(filled().estimate(), rel=1e-12)
+
+
+def test_an_estimate_is_mean_and_interval() -> None:
+    metric = filled()
+    assert metric.estimate().mean == pytest.approx(float(metric.compute()), rel=1e-15, abs=0)
+    assert metric.estimate()[1:] == metric.interval()
+    assert metric.estimate(0.5)[1:] == metric.interval(0.5)
+    alone = filled(0, 1).estimate()  # one document does not tell how much documents vary
+    assert alone.mean == float(filled(0, 1).compute())
+    assert all(math.isnan(end) for end in alone[1:])

@@ -15,8 +15,8 @@ import torch.multiprocessing as mp
 from score_brute_force import random_summaries, random_text
 from tiny import make_byte_tokenizer, make_tiny_model
 
-from squish_pl.score.reference import FrozenModel
 from squish_pl.score.metric import SquishMetric
+from squish_pl.score.reference import FrozenModel
 from squish_pl.score.scorer import SquishScorer
 
 
@@ -90,4 +90,5 @@ def test_two_processes_equal_one(cases: dict[str, list[tuple[int, int]]], tmp_pa
             if share[0] < share[1]:  # once unsynced, a process knows its own documents again
                 own = SquishMetric(make_scorer(), budget=None)
                 fill(own, *share)
-                assert part[name]["interval"] == pytest.approx(list(own.interval()), rel=1e-9, abs=0)
+                # a single document has no interval
+                assert part[name]["interval"] == pytest.approx(list(own.interval()), rel=1e-9, abs=0, nan_ok=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from property_settings import few_examples
 from score_brute_force import slow_copied
-from score_settings import few_examples
 
 from squish_pl.score.novelty import copied_tokens
 

@@ -7,7 +7,6 @@ import random
 
 import pytest
 import torch
-from peft import IA3Config, LoraConfig, PromptTuningConfig, get_peft_model
 from score_brute_force import BEGIN, END, FRAME, byte_ids, random_text, slow_information, slow_squish
 from tiny import make_byte_tokenizer, make_tiny_model
 from torch import Tensor
@@ -17,7 +16,6 @@ from squish_pl.errors import BudgetError, ConfigError, DataError, ModelError
 from squish_pl.score.reference import FrozenModel, ReferenceModel
 from squish_pl.score.scorer import ScoreRequest, SquishScorer
 from squish_pl.score.template import ScoreTemplate
-from squish_pl.score.information import Row, token_information
 
 DOCUMENT = "the ferry left before dawn, and nobody on the quay saw who steered it"  # 69 characters, 69 tokens
 FRAME_TOKENS = len(FRAME.replace("{summary}", ""))
@@ -140,13 +138,6 @@ class TestCost:
         assert all(rows * width <= 400 or rows == 1 for rows, width in reference.sizes)
         assert any(rows > 1 for rows, _ in reference.sizes)
         assert len(reference.rows) == 10
-
-    def test_a_long_row_runs_alone_whatever_the_limit(self, plain: FrozenModel) -> None:
-        rows = [Row((BEGIN,), tuple(byte_ids(DOCUMENT[:n]))) for n in (1, 40, 69, 3)]
-        narrow, wide = (token_information(plain, rows, batch_tokens) for batch_tokens in (1, 10_000))
-        assert [len(row) for row in narrow] == [1, 40, 69, 3]
-        for a, b in zip(narrow, wide, strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
 class TestMemory:
@@ -364,68 +355,10 @@ class TestSettings:
         assert len(caught.value.problems) == 3
 
 
-class TestReferenceSafety:
-    def test_a_raw_model_is_refused(self) -> None:
-        model = make_tiny_model("llama")
-        with pytest.raises(TypeError, match="LlamaForCausalLM"):
-            SquishScorer(model, make_byte_tokenizer())  # type: ignore[arg-type]
-
-    @pytest.mark.parametrize(
-        "config",
-        [
-            LoraConfig(target_modules=["q_proj"]),
-            IA3Config(target_modules=["k_proj"], feedforward_modules=[]),
-            pytest.param(
-                PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
-            ),
-        ],
-        ids=["lora", "ia3", "prompt tuning"],
-    )
-    def test_an_adapter_is_refused(self, config: LoraConfig) -> None:
-        model = get_peft_model(make_tiny_model("llama"), config)
-        with pytest.raises(TypeError, match="adapter"):
-            FrozenModel(model)  # type: ignore[arg-type]
-
-    def test_a_model_that_peft_has_put_layers_into_is_refused(self) -> None:
-        model = make_tiny_model("llama")
-        peft_model = get_peft_model(model, LoraConfig(target_modules=["v_proj"]))
-        with pytest.raises(TypeError, match="adapter"):
-            FrozenModel(model)
-        with peft_model.disable_adapter(), pytest.raises(TypeError, match="adapter"):
-            FrozenModel(model)
-        FrozenModel(peft_model.merge_and_unload())  # plain again
-
-    def test_an_adapter_put_in_later_takes_no_part(self) -> None:
-        model = make_tiny_model("llama", torch.float64)
-        reference = FrozenModel(model)
-        before = SquishScorer(reference, make_byte_tokenizer()).score(DOCUMENT, ["a ferry"])
-        get_peft_model(model, LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False))
-        try:
-            after = SquishScorer(reference, make_byte_tokenizer()).score(DOCUMENT, ["a ferry"])
-        except (TypeError, RuntimeError):
-            return  # refusing is as good
-        assert float(after.score) == pytest.approx(float(before.score), rel=1e-9, abs=0)
-
-    def test_it_is_frozen_and_records_no_gradient(self, plain: FrozenModel) -> None:
-        model = make_tiny_model("llama")
-        model.config.attention_dropout = 0.5
-        for layer in model.model.layers:
-            layer.self_attn.attention_dropout = 0.5
-        reference = FrozenModel(model.train())
-        assert not model.training
-        assert not any(parameter.requires_grad for parameter in model.parameters())
-        with torch.enable_grad():
-            hidden = reference.hidden(torch.tensor([byte_ids(DOCUMENT)]))
-            assert not hidden.requires_grad
-            assert not reference.head(hidden[0]).requires_grad
-        first, second = (SquishScorer(reference, make_byte_tokenizer()).score(DOCUMENT, ["a ferry"]) for _ in range(2))
-        assert first.score == second.score
-
-    def test_a_score_follows_the_weights(self, plain: FrozenModel) -> None:
-        """Nothing is remembered across references."""
-        other = FrozenModel(make_tiny_model("qwen3", torch.float64, seed=9))
-        scores = [SquishScorer(r, make_byte_tokenizer()).score(DOCUMENT, ["a ferry"]) for r in (plain, other)]
-        assert abs(scores[0].information - scores[1].information) > 1e-3
+def test_a_raw_model_is_refused() -> None:
+    model = make_tiny_model("llama")
+    with pytest.raises(TypeError, match="LlamaForCausalLM"):
+        SquishScorer(model, make_byte_tokenizer())  # type: ignore[arg-type]
 
 
 def test_two_tokenizers_of_the_same_make_give_the_same_score(plain: FrozenModel) -> None:

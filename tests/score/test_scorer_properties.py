@@ -8,8 +8,8 @@ from functools import cache
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from property_settings import few_examples
 from score_brute_force import FAMILY, PIECES, byte_ids, slow_squish
-from score_settings import few_examples
 from tiny import make_byte_tokenizer, make_tiny_model
 from transformers import PreTrainedModel
 

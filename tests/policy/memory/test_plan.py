@@ -1,87 +1,12 @@
-"""The memory plan: what phases cost, and what is chosen from it."""
+"""The memory plan: what is chosen from costs and free memory."""
 
 import logging
 
-import pytest
 import torch
-from squish_pl.memory import device, planner
-from tiny import ARCHITECTURES, make_byte_tokenizer, make_tiny_model
 
-from squish_pl.budget import Budget
 from squish_pl.lm.halving import Limit
-from squish_pl.policy.backbone import Backbone
-from squish_pl.policy.adapter import LoraSettings
-from squish_pl.policy.trials import choose_way
-from squish_pl.policy.XX import completion_log_probs, pass_tokens
-from squish_pl.policy.decoding import GroupedDecoder
-from squish_pl.policy.memory.costs import Costs
+from squish_pl.policy.memory import plan as planner
 from squish_pl.policy.memory.plan import MemoryPlan, MemorySettings
-from squish_pl.policy.memory.tracker import peak_bytes
-from squish_pl.types import Document, Experience, Prompt
-
-
-def make_backbone(architecture="qwen3", way="grouped"):
-    backbone = Backbone(make_tiny_model(architecture), make_byte_tokenizer(), LoraSettings(r=4))
-    choose_way(backbone.policy, way)
-    return backbone
-
-
-def make_group(prompt, completions):
-    prompt_ids = torch.arange(prompt) % 256
-    return [Experience(prompt_ids, torch.arange(n) % 256, torch.zeros(n), 0.0, 0.0) for n in completions]
-
-
-@pytest.mark.parametrize("layers", [0, 1, 2])
-@pytest.mark.parametrize("way", ["grouped", "padded"])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_policy_pass_takes_what_was_foretold(architecture, way, layers):
-    backbone = make_backbone(architecture, way)
-    costs = Costs(backbone)
-    rows = make_group(4, [130] * 3)  # nearly all tokens are predicted, which is what the plan has to think of
-    tokens = pass_tokens(backbone.policy, rows)
-    assert tokens == (4 + 3 * 129 if way == "grouped" else 3 * 133)
-
-    def work():
-        log_probs, _ = completion_log_probs(backbone.policy, rows)
-        log_probs.sum().backward()
-
-    work()  # the gradients are there from now on
-    foretold = costs.learning(tokens, layers)
-    backbone.checkpoint_layers(layers)
-    counted = peak_bytes(work)
-    assert 0.98 * counted <= foretold < 1.2 * counted
-    if layers == 1:
-        assert foretold < costs.learning(tokens, 0)
-
-
-def test_scoring_and_rollout_take_what_was_foretold():
-    backbone = make_backbone()
-    costs = Costs(backbone)
-    counted = peak_bytes(lambda: backbone.reference.hidden(torch.zeros(2, 400, dtype=torch.long)))
-    assert counted <= costs.scoring(800)
-    prompts = [Prompt(Document(""), Budget.parse("1 char"), "", tuple(range(200)))] * 3
-
-    def decode():
-        with backbone.policy.generating() as model:
-            decoder = GroupedDecoder(model, 4, 20)
-            logits = decoder.prefill(prompts)
-            for _ in range(19):
-                logits = decoder.step(logits.argmax(-1))
-
-    counted = peak_bytes(decode)
-    assert counted <= costs.rollout(3, 200, 12, 20) < 2 * counted
-    # two layers, keys and values of two heads of eight numbers
-    assert costs.cache_bytes == 2 * 2 * 2 * 8 * 4
-
-
-def test_counting_leaves_gradients_checkpointing_and_random_numbers_alone():
-    backbone = make_backbone()
-    backbone.checkpoint_layers(1)
-    before = torch.random.get_rng_state()
-    Costs(backbone).learning(100, 2)
-    assert all(parameter.grad is None for parameter in backbone.adapter_parameters())
-    assert backbone.checkpointed_layers == 1
-    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 class LineCosts:
@@ -117,7 +42,8 @@ def make_plan(
     for name, value in (("free_bytes", free), ("used_bytes", used), ("total_bytes", total)):
         monkeypatch.setattr(planner, name, lambda device, value=value: value)
     scoring = Limit("scoring pass", "tokens", most)
-    plan = MemoryPlan(LineCosts(), MemorySettings(**settings), checkpointing, 64, scoring, most, offload)
+    taken = MemorySettings(checkpointing=checkpointing, micro_batch_tokens=most, max_rows=64, **settings)
+    plan = MemoryPlan(LineCosts(), taken, scoring, offload)
     plan.settle(before)
     plan.settle_learning()
     return plan
@@ -191,22 +117,18 @@ def test_the_plan_is_told_in_words(monkeypatch, caplog):
     assert "1,024 tokens a scoring pass, at most 64 rows" in caplog.text
 
 
-def test_free_memory_of_this_machine():
-    cpu = torch.device("cpu")
-    assert 1e6 < device.used_bytes(cpu) < device.total_bytes(cpu)
-    assert 0 < device.free_bytes(cpu) < device.total_bytes(cpu)
-
-
-def test_a_containers_limit_counts(monkeypatch, tmp_path):
-    monkeypatch.setattr(device, "_CGROUP", tmp_path)
-    (tmp_path / "memory.max").write_text("3000000\n")
-    (tmp_path / "memory.current").write_text("1000000\n")
-    assert device.total_bytes(torch.device("cpu")) == 3_000_000
-    assert device.free_bytes(torch.device("cpu")) == 2_000_000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert device.free_bytes(torch.device("cpu")) > 3_000_000
-
-
 def test_bad_settings_are_told():
     assert len(MemorySettings(margin=1.0, limit_gb=0).problems()) == 2
+    assert len(MemorySettings(micro_batch_tokens=0, max_rows=-1).problems()) == 2
     assert MemorySettings().problems() == []
+
+
+def test_a_model_that_only_writes_scores_nothing(monkeypatch):
+    for name, value in (("free_bytes", 10_000), ("total_bytes", 0)):
+        monkeypatch.setattr(planner, name, lambda device, value=value: value)
+    monkeypatch.setattr(planner, "_CPU_SHARE", 1)
+    plan = MemoryPlan.for_writing(LineCosts(), MemorySettings(max_rows=64))
+    plan.settle()
+    assert plan.scoring.value == 0
+    assert plan.available == 9_700
+    assert plan.rows([700] * 40, 8, 100) == 48  # 6 groups of 1,500 bytes

