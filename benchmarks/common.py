@@ -16,10 +16,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from squish_pl.lm.loading import load_model, load_tokenizer, pick_dtype
-from squish_pl.policy.backbone import Backbone
 from squish_pl.policy.adapter import LoraSettings
-from squish_pl.policy.trials import choose_way
+from squish_pl.policy.backbone import Backbone
 from squish_pl.policy.memory.tracker import peak_bytes
+from squish_pl.policy.trials import choose_way
 from squish_pl.types import Experience
 
 RANDOM_QWEN3 = "random:qwen3-1.7b"  #: the size of Qwen3-1.7B with random weights, for speed and memory alone

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch
 from common import Model, alternate, make_backbone, make_group, report
 from jsonargparse import auto_cli
-
 from squish_pl.policy.XX import grouped
+
 from squish_pl.types import Experience
 
 

@@ -27,8 +27,8 @@ from rich.table import Table
 from round import BUDGET, TEMPLATE, RoundModule, make_batches
 
 from squish_pl.lm.device import total_bytes
-from squish_pl.policy.rollout import SamplingSettings
 from squish_pl.policy.memory.plan import MemorySettings
+from squish_pl.policy.rollout import SamplingSettings
 from squish_pl.rl.losses import ClipSettings
 from squish_pl.rl.optimizer import OptimizerSettings
 from squish_pl.rl.phases import PHASES, POLICY, ROLLOUT, SCORING

@@ -12,8 +12,8 @@ from types import ModuleType
 import torch
 from common import Model, alternate, make_backbone, make_group, report
 from jsonargparse import auto_cli
-
 from squish_pl.policy.XX import grouped, padded
+
 from squish_pl.rl.experience import micro_batches
 
 

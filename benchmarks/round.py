@@ -26,10 +26,10 @@ from squish_pl.budget import Budget
 from squish_pl.lm.cutting import cut_to_tokens
 from squish_pl.lm.tokens import encode_markup
 from squish_pl.policy.backbone import Backbone
+from squish_pl.policy.memory.tracker import AllocationTracker
 from squish_pl.policy.passes import Grouping
 from squish_pl.policy.prompts import PromptTemplate
 from squish_pl.policy.rollout import SamplingSettings
-from squish_pl.policy.memory.tracker import AllocationTracker
 from squish_pl.rl.optimizer import make_optimizer
 from squish_pl.rl.phases import PHASES
 from squish_pl.types import Document, DocumentBatch, Prompt, Rollouts, Scores

@@ -8,22 +8,22 @@ import logging
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from squish_pl.policy.decoding import GroupedDecoder
 from tiny import make_byte_tokenizer, make_tiny_model
 
 from squish_pl import SquishModule
 from squish_pl.callbacks import AdapterCheckpoint
 from squish_pl.errors import ConfigError, DataError, ModelError, SquishError
-from squish_pl.policy.backbone import Backbone
 from squish_pl.policy.adapter import LoraSettings
+from squish_pl.policy.backbone import Backbone
+from squish_pl.policy.memory.tracker import AllocationTracker
 from squish_pl.policy.prompts import PromptTemplate
 from squish_pl.policy.rollout import SamplingSettings
-from squish_pl.policy.decoding import GroupedDecoder
-from squish_pl.policy.memory.tracker import AllocationTracker
-from squish_pl.rl.losses import ClipSettings
-from squish_pl.rl.rewards import RewardSettings
 from squish_pl.rl.advantages import group_advantages, zero_spread
 from squish_pl.rl.experience import make_experience
+from squish_pl.rl.losses import ClipSettings
 from squish_pl.rl.optimizer import OptimizerSettings
+from squish_pl.rl.rewards import RewardSettings
 from squish_pl.types import Document, DocumentBatch
 
 # a random model hits one given byte now and then, so some of its summaries close and score

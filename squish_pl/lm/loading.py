@@ -219,7 +219,8 @@ def _check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     """Whether every token that a text can have is in the embedding: on a GPU a foreign one ends in an assertion."""
     rows = len(cast(Tensor, model.get_input_embeddings().weight))
     # a padding token beyond the embedding is common and never read
-    ids = set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    ids = set(tokenizer.get_vocab().values()) - special
     if beyond := [i for i in ids if i >= rows]:
         raise ModelError(
             f"the tokenizer of {base!r} has {len(beyond)} tokens, up to number {max(beyond)}, that the model's "

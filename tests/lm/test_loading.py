@@ -76,7 +76,7 @@ def test_a_dtype_that_is_none() -> None:
 
 def test_a_folder_is_loaded_in_its_dtype_and_attention(tiny_model_folder: Path) -> None:
     wanted = BaseModel(str(tiny_model_folder), dtype="float64", attention="eager")
-    model = wanted.load("cpu")
+    model = wanted.load("cpu", wanted.load_tokenizer())
     assert model.dtype == torch.float64
     assert not model.training
     assert model.config._attn_implementation == "eager"
@@ -97,3 +97,13 @@ def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(ModelError, match="HF_HUB_OFFLINE is set"):
         BaseModel("nobody/nothing").load_config()
+
+
+def test_a_tokenizer_with_tokens_that_the_model_does_not_know_is_one_message(tiny_model_folder: Path) -> None:
+    wanted = BaseModel(str(tiny_model_folder))
+    tokenizer = wanted.load_tokenizer()
+    tokenizer.add_tokens(["[PAD]"], special_tokens=True)
+    wanted.load("cpu", tokenizer)  # no text becomes a special token
+    tokenizer.add_tokens(["goat", "ferry"])
+    with pytest.raises(ModelError, match=r"has 2 tokens, up to number 260, that the model's embedding of 258 rows"):
+        wanted.load("cpu", tokenizer)

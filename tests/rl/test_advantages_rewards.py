@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from squish_pl.budget import Budget
-from squish_pl.rl.rewards import RewardSettings, group_rewards
 from squish_pl.rl.advantages import group_advantages, zero_spread
 from squish_pl.rl.experience import make_experience, micro_batches
+from squish_pl.rl.rewards import RewardSettings, group_rewards
 from squish_pl.types import Document, Experience, Finish, Prompt, Rollouts, Scores, groups_of
 
 
