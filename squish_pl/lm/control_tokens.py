@@ -67,7 +67,7 @@ def _control_ids(tokenizer: PreTrainedTokenizerBase, size: int) -> frozenset[int
 @lru_cache(maxsize=8)
 def _without_control_tokens(tokenizer: PreTrainedTokenizerBase, size: int) -> Tokenizer:
     control = control_ids(tokenizer)
-    parts = json.loads(tokenizer.backend_tokenizer.to_str())  # type: ignore[attr-defined]
+    parts = json.loads(tokenizer.backend_tokenizer.to_str())
     names = _rename(parts["model"], control)
     # An added token that the model's vocabulary lacks is given its id by the order of these, so it must stay. As a
     # special one it is not looked for; one that the vocabulary has can go.
