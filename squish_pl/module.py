@@ -187,6 +187,7 @@ class SquishModule(LightningModule):
             **reward_figures(rewarded, scores),
             **policy_figures(passes),
             "optim/learning_rate": self._optimizer.param_groups[0]["lr"],
+            **getattr(getattr(self._trainer, "datamodule", None), "figures", {}),
         }
         self._log_figures(self.figures, len(batch))
 

@@ -1,5 +1,6 @@
 """The LightningDataModule: documents for training, validation and prediction."""
 
+import logging
 from functools import partial
 from typing import Any
 
@@ -10,10 +11,13 @@ from transformers import PreTrainedTokenizerBase
 
 from squish_pl.data.filters import HeldOut, Selection, cut_document, read_documents
 from squish_pl.data.settings import data_problems
+from squish_pl.data.skipped import Skipped
 from squish_pl.data.sources import has_validation_split, is_hub, open_source
 from squish_pl.data.stream import DocumentStream, Progress, StreamLoader
 from squish_pl.errors import DataError, report_problems
 from squish_pl.types import Document, DocumentBatch
+
+log = logging.getLogger(__name__)
 
 
 class DocumentDataModule(LightningDataModule):
@@ -39,6 +43,8 @@ class DocumentDataModule(LightningDataModule):
         holdout_share: Share of `documents` held out from training where validation has no documents of its own.
         seed: Seed of the order of the documents.
         num_workers: Processes that read ahead; 0 reads between the steps.
+        max_bad_share: Share of the records that may be unreadable (no JSON, no `text`, a broken file). Such records
+            are skipped and counted; more of them end the run.
         tokenizer: Counts the tokens for `max_tokens`. Under a Trainer it is the module's own, `module.tokenizer`.
 
     Raises:
@@ -59,6 +65,7 @@ class DocumentDataModule(LightningDataModule):
         holdout_share: float = 0.05,
         seed: int = 0,
         num_workers: int = 0,
+        max_bad_share: float = 0.01,
         tokenizer: PreTrainedTokenizerBase | None = None,
     ) -> None:
         super().__init__()
@@ -74,6 +81,7 @@ class DocumentDataModule(LightningDataModule):
             validation_batch_size=validation_batch_size,
             holdout_share=holdout_share,
             num_workers=num_workers,
+            max_bad_share=max_bad_share,
         )
         report_problems(f"data.{problem}" for problem in problems)
         self.documents = documents
@@ -85,6 +93,7 @@ class DocumentDataModule(LightningDataModule):
         self.validation_batch_size = validation_batch_size
         self.seed = seed
         self.num_workers = num_workers
+        self.max_bad_share = max_bad_share
         self.tokenizer = tokenizer
         self.selection = Selection(min_characters, max_characters)
         splits_itself = validation_documents is not None or has_validation_split(documents)
@@ -118,6 +127,7 @@ class DocumentDataModule(LightningDataModule):
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self._world_size(),
             progress=self._progress,
+            max_bad_share=self.max_bad_share,
         )
         return StreamLoader(stream, self.num_workers)
 
@@ -129,14 +139,20 @@ class DocumentDataModule(LightningDataModule):
         """A loader of all documents, in order, each once; they are cut but not selected.
 
         Raises:
-            DataError: The documents are a whole dataset of the hub.
+            DataError: The documents are a whole dataset of the hub, or (too many of) their records cannot be read.
         """
         if is_hub(self.documents):
             raise DataError(
                 f"prediction summarises every document, and {self.documents} is a whole dataset: name a file or folder "
                 "with --data.documents"
             )
-        return self._once(list(read_documents(open_source(self.documents))))
+        skipped = self._skipped(self.documents)
+        documents = list(read_documents(open_source(self.documents), skipped))
+        if skipped.bad and not documents:
+            raise DataError(f"nothing of {self.documents} can be read: {skipped.first}")
+        if skipped.bad:
+            log.warning("%s", skipped.summary())
+        return self._once(documents)
 
     def transfer_batch_to_device(
         self, batch: DocumentBatch, device: torch.device, dataloader_idx: int
@@ -147,8 +163,15 @@ class DocumentDataModule(LightningDataModule):
     def on_after_batch_transfer(self, batch: DocumentBatch, dataloader_idx: int) -> DocumentBatch:
         """Moves the position on. Called just before a batch's step, so not for batches that were only read ahead."""
         if batch.position:  # only training batches have one
+            before = self._skipped_so_far()
             self._progress.advance(batch)
+            self._tell(before, self._skipped_so_far(), batch)
         return batch
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """For the dashboard: the records of this device's documents that could not be read so far."""
+        return {"data/skipped": float(self._skipped_so_far())}
 
     def state_dict(self) -> dict[str, Any]:
         """The place in the training documents, of all ranks; every rank has to call it."""
@@ -165,6 +188,20 @@ class DocumentDataModule(LightningDataModule):
         self._progress.shards = dict(state_dict["position"])
         self._resumed_settings = dict(state_dict["settings"])
 
+    def _skipped_so_far(self) -> int:
+        workers = max(1, self.num_workers)
+        rank = self.trainer.global_rank if self.trainer else 0  # a checkpoint holds the places of all ranks
+        return self._progress.skipped([str(rank * workers + worker) for worker in range(workers)])
+
+    def _tell(self, before: int, after: int, batch: DocumentBatch) -> None:
+        """A line for the first skipped record, and one whenever their number has another digit."""
+        if len(str(after)) > len(str(before)) or after > before == 0:
+            first = next(position["first_skipped"] for position in batch.position.values())
+            log.warning("%s: %d unreadable records skipped so far, such as %s", self.documents, after, first)
+
+    def _skipped(self, name: str) -> Skipped:
+        return Skipped(name, self.max_bad_share)
+
     def _validation_set(self) -> list[Document]:
         """The first `validation_size` different documents, uncut, that validation may use."""
         if self._validation is None:
@@ -172,7 +209,9 @@ class DocumentDataModule(LightningDataModule):
             side = HeldOut(share=self.holdout_share or 1.0)
             found: dict[str, Document] = {}
             nearest: Document | None = None
-            for document in read_documents(open_source(self.validation_documents or self.documents, "validation")):
+            name = self.validation_documents or self.documents
+            skipped = self._skipped(name)
+            for document in read_documents(open_source(name, "validation"), skipped):
                 if self.selection.objection(document) is not None:
                     continue
                 nearest = min(nearest or document, document, key=lambda d: d.id)
@@ -181,7 +220,9 @@ class DocumentDataModule(LightningDataModule):
                 if len(found) == self.validation_size:
                     break
             if nearest is None:
-                raise DataError(self._no_validation())
+                raise DataError(self._no_validation() + (f" ({skipped.summary()})" if skipped.bad else ""))
+            if skipped.bad and not self.holdout_share:  # training comes upon the same records, and tells
+                log.warning("%s", skipped.summary())
             # a handful of documents may have none below the share: then the next one above it is held out
             self._validation = list(found.values()) or [nearest]
         return self._validation

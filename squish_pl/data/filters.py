@@ -11,6 +11,8 @@ from typing import Any
 import datasets
 from transformers import PreTrainedTokenizerBase
 
+from squish_pl.data.readers import HOPELESS, PROBLEM
+from squish_pl.data.skipped import Skipped
 from squish_pl.errors import DataError
 from squish_pl.lm.cutting import cut_to_tokens
 from squish_pl.lm.tokens import whole_characters
@@ -26,7 +28,7 @@ def document_id(text: str) -> str:
 
 def make_document(record: Mapping[str, Any]) -> Document:
     """The document of a record; its id is the hash of the text."""
-    text = whole_characters(record["text"] or "")  # the hub has records without a text
+    text = whole_characters(record["text"])
     name = record.get("id")
     return Document(
         text=text,
@@ -50,8 +52,17 @@ def _joined(highlights: Any) -> str:
     return whole_characters("\n".join(line.strip() for line in lines if isinstance(line, str)))
 
 
-def read_documents(source: datasets.IterableDataset) -> Iterator[Document]:
-    """Yields all documents of a source from the place where it stands."""
+def read_documents(source: datasets.IterableDataset, skipped: Skipped | None = None) -> Iterator[Document]:
+    """Yields all documents of a source from the place where it stands.
+
+    Args:
+        source: Its records.
+        skipped: Counts the records that cannot be read, and judges whether they are too many.
+
+    Raises:
+        DataError: A record cannot be read and nobody counts, or there are too many such records, or the connection to
+            the hub broke off.
+    """
     # `iter` and not `__iter__`: in a worker process the latter would hand out only a part of the shards.
     rows_of = source.iter(batch_size=1)
     while True:
@@ -63,7 +74,26 @@ def read_documents(source: datasets.IterableDataset) -> Iterator[Document]:
             raise DataError(
                 f"the connection to the documents broke off ({error}): start again (training with --ckpt_path last)"
             ) from None
-        yield make_document({name: values[0] for name, values in rows.items()})
+        record = {name: values[0] for name, values in rows.items()}
+        problem = _problem_of(record)
+        if problem and skipped is None:
+            raise DataError(problem)
+        if problem and skipped is not None:
+            skipped.add(problem, bool(record.get(HOPELESS)))
+            continue
+        if skipped is not None:
+            skipped.good()
+        yield make_document(record)
+
+
+def _problem_of(record: Mapping[str, Any]) -> str:
+    """What is wrong with a record; a file's says it itself, the hub's have no lines."""
+    if PROBLEM in record:
+        return str(record[PROBLEM])
+    if not isinstance(record.get("text"), str):
+        name = "" if record.get("id") is None else f" (id {record['id']})"
+        return f"a record{name}: expected a string in the field `text`, but got {type(record.get('text')).__name__}"
+    return ""
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,14 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from squish_pl.errors import DataError
-
 FIELDS = ("text", "url", "timestamp", "id", "highlights")
 """The fields of a record: those of C4, the source's own name for it, a person's summary. Only `text` must be there."""
+
+PROBLEM, HOPELESS = "squish_pl.problem", "squish_pl.hopeless"
+"""Fields of a record that stands for one that cannot be read: what is wrong, and whether its whole file is so.
+
+It is a record like any other, so that whoever counts records to find a place again counts it too.
+"""
 
 Record = dict[str, Any]
 
@@ -32,10 +36,12 @@ def read_json_lines(path: Path) -> Iterator[Record]:
                 fields = json.loads(line)
             except (ValueError, RecursionError) as error:
                 reason = getattr(error, "msg", error)  # without a line number, which would be that within this line
-                raise DataError(f"{where}: expected a JSON object on every line, but got {reason}") from None
-            if not isinstance(fields, dict):
-                raise DataError(f"{where}: expected a JSON object, but got a JSON {type(fields).__name__}")
-            yield _record(fields, where)
+                yield _problem(f"{where}: expected a JSON object on every line, but got {reason}")
+                continue
+            if isinstance(fields, dict):
+                yield _record(fields, where)
+            else:
+                yield _problem(f"{where}: expected a JSON object, but got a JSON {type(fields).__name__}")
 
 
 def read_parquet(path: Path) -> Iterator[Record]:
@@ -43,7 +49,8 @@ def read_parquet(path: Path) -> Iterator[Record]:
     with pq.ParquetFile(path) as table:
         columns = [name for name in table.schema_arrow.names if name in FIELDS]
         if "text" not in columns:
-            raise DataError(_no_text(str(path), table.schema_arrow.names))
+            yield _problem(_no_text(str(path), table.schema_arrow.names))
+            return
         number = 0
         for rows in table.iter_batches(batch_size=64, columns=columns):
             for fields in rows.to_pylist():
@@ -72,35 +79,51 @@ def kind(path: Path) -> str | None:
     return next((ending for ending in READERS if path.name.lower().endswith(ending)), None)
 
 
-def read_records(files: list[str]) -> Iterator[Record]:
-    """Yields the records of files, in order.
+def read_records(files: list[str], first: str = "") -> Iterator[Record]:
+    """Yields the records of files, in order; for each that cannot be read, and for a broken file, one that says why.
 
-    Raises:
-        DataError: A file cannot be read; the message names it.
+    Args:
+        files: A data worker's part of them.
+        first: The first of all; where nothing in it can be read, its last record says that, too.
     """
     for file in files:
-        path = Path(file)
-        try:
-            yield from READERS[kind(path) or ""](path)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise DataError(f"{path} is not a complete gzip file ({error}); fetch or write it again") from None
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path} is not UTF-8 text ({error}); convert it") from None
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{path} cannot be read: {error}") from None
+        path, found = Path(file), False
+        held: Record | None = None  # the last problem, until it is known whether anything in the file can be read
+        for record in _read_file(path):
+            if held is not None:
+                yield held
+            held = record if PROBLEM in record else None
+            if held is None:
+                found = True
+                yield record
+        if held is not None:
+            yield held | {HOPELESS: True} if file == first and not found else held
+        elif not found:
+            yield _problem(f"{path} is empty")
+
+
+def _read_file(path: Path) -> Iterator[Record]:
+    try:
+        yield from READERS[kind(path) or ""](path)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        yield _problem(f"{path} is not a complete gzip file ({error}); fetch or write it again")
+    except UnicodeDecodeError as error:
+        yield _problem(f"{path} is not UTF-8 text ({error}); convert it")
+    except (OSError, pa.ArrowException) as error:
+        yield _problem(f"{path} cannot be read: {error}")
 
 
 def _record(fields: Mapping[str, Any], where: str) -> Record:
-    """The known fields of a record whose `text` is a string.
-
-    Raises:
-        DataError: It has no such text.
-    """
+    """The known fields of a record whose `text` is a string, or what is wrong with it."""
     if "text" not in fields:
-        raise DataError(_no_text(where, list(fields)))
+        return _problem(_no_text(where, list(fields)))
     if not isinstance(fields["text"], str):
-        raise DataError(f"{where}: expected a string in the field `text`, but got {type(fields['text']).__name__}")
+        return _problem(f"{where}: expected a string in the field `text`, but got {type(fields['text']).__name__}")
     return {name: fields[name] for name in FIELDS if name in fields}
+
+
+def _problem(what: str) -> Record:
+    return {"text": "", PROBLEM: " ".join(what.split())}
 
 
 def _no_text(where: str, names: list[str]) -> str:

@@ -18,6 +18,7 @@ def data_problems(
     validation_batch_size: int = 8,
     holdout_share: float = 0.05,
     num_workers: int = 0,
+    max_bad_share: float = 0.01,
 ) -> list[str]:
     """All problems of the settings of a `DocumentDataModule`, one sentence each. Opens no file and no connection."""
     problems = []
@@ -48,4 +49,6 @@ def data_problems(
         problems.append(f"min_characters: expected at most max_characters={max_characters}, but got {min_characters}")
     if not 0 < holdout_share < 1:
         problems.append(f"holdout_share: expected a number between 0 and 1, both excluded, but got {holdout_share}")
+    if not 0 <= max_bad_share <= 1:
+        problems.append(f"max_bad_share: expected a number from 0 to 1, but got {max_bad_share}")
     return problems

@@ -30,13 +30,12 @@ def open_source(spec: str, split: str = "train") -> datasets.IterableDataset:
         split: "train" or "validation". Files have no splits: all of them are read whatever it is.
 
     Raises:
-        DataError: The documents cannot be found. An unreadable file raises it later, while it is read.
+        DataError: The documents cannot be found. What cannot be read comes as a record that says so, see `readers`.
     """
     if is_hub(spec):
         return _open_hub(spec, split)
-    return datasets.IterableDataset.from_generator(
-        read_records, gen_kwargs={"files": [str(path) for path in find_files(spec, split)]}
-    )
+    files = [str(path) for path in find_files(spec, split)]
+    return datasets.IterableDataset.from_generator(read_records, gen_kwargs={"files": files, "first": files[0]})
 
 
 def is_hub(spec: str) -> bool:

@@ -3,14 +3,15 @@
     source -> shard (rank x worker) -> selection -> windows, each shuffled -> cut -> batches with their position
 
 A window is the next `shuffle_window` documents that may be trained on, permuted by a seed of its own. The position of
-a shard is therefore small and exact: where the source stood when the window began, and how much of it was handed out.
+a shard is therefore small and exact: where the source stood when the window began, how many records had been skipped
+by then, and how much of the window was handed out.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -20,6 +21,7 @@ from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from squish_pl.data.filters import HeldOut, Selection, read_documents
+from squish_pl.data.skipped import Skipped
 from squish_pl.errors import DataError, SquishError
 from squish_pl.types import Document, DocumentBatch
 
@@ -41,6 +43,10 @@ class Progress:
         self.batches += 1
         self.shards.update(batch.position)
 
+    def skipped(self, shards: Collection[str]) -> int:
+        """Records of some shards that could not be read, up to the last window that was trained on."""
+        return sum(self.shards[shard].get("skipped", 0) for shard in shards if shard in self.shards)
+
 
 class DocumentStream(IterableDataset[DocumentBatch]):
     """Yields batches for ever, epoch after epoch, each time starting after `progress`.
@@ -59,6 +65,7 @@ class DocumentStream(IterableDataset[DocumentBatch]):
         rank: This process among all training processes.
         world_size: Number of training processes.
         progress: Where to begin; read whenever an iteration starts, never written.
+        max_bad_share: Share of a shard's records that may be unreadable; they are skipped and counted.
     """
 
     def __init__(
@@ -74,6 +81,7 @@ class DocumentStream(IterableDataset[DocumentBatch]):
         rank: int = 0,
         world_size: int = 1,
         progress: Progress | None = None,
+        max_bad_share: float = 0.01,
     ) -> None:
         self.source = source
         self.name = name
@@ -86,6 +94,7 @@ class DocumentStream(IterableDataset[DocumentBatch]):
         self.rank = rank
         self.world_size = world_size
         self.progress = progress or Progress()
+        self.max_bad_share = max_bad_share
 
     def __iter__(self) -> Iterator[DocumentBatch]:
         worker = get_worker_info()
@@ -111,10 +120,12 @@ class DocumentStream(IterableDataset[DocumentBatch]):
         beginning = source.state_dict()
         position = self.progress.shards.get(str(shard)) or {"epoch": 0, "window": 0, "offset": 0, "source": beginning}
         epoch, number, offset, state = (position[key] for key in ("epoch", "window", "offset", "source"))
+        skipped = Skipped(self.name, self.max_bad_share, **position.get("counts", {}))
         while True:
             counts: Counter[str] = Counter(used=offset)
             source.load_state_dict(state)
-            documents = self._select(source, counts)
+            documents = self._select(source, counts, skipped)
+            before = skipped.state()
             while window := list(islice(documents, self.shuffle_window)):
                 if self.shuffle_window > 1:
                     random.Random(f"{self.seed} {epoch} {shard} {number}").shuffle(window)
@@ -124,15 +135,17 @@ class DocumentStream(IterableDataset[DocumentBatch]):
                         counts["of a first character with more than max_tokens tokens"] += 1
                         continue
                     counts["used"] += 1
-                    yield document, {"epoch": epoch, "window": number, "offset": index, "source": state}
-                number, offset, state = number + 1, 0, source.state_dict()
+                    place = {"epoch": epoch, "window": number, "offset": index, "source": state, "counts": before}
+                    yield document, place | {"skipped": skipped.total, "first_skipped": skipped.first}
+                number, offset, state, before = number + 1, 0, source.state_dict(), skipped.state()
             if not counts.pop("used"):
-                raise DataError(self._nothing_left(shard, shards, counts))
+                raise DataError(self._nothing_left(shard, shards, counts, skipped))
+            skipped.start_again()
             epoch, number, offset, state = epoch + 1, 0, 0, beginning
 
-    def _select(self, source: datasets.IterableDataset, counts: Counter[str]) -> Iterator[Document]:
+    def _select(self, source: datasets.IterableDataset, counts: Counter[str], skipped: Skipped) -> Iterator[Document]:
         """Yields the documents that may be trained on and counts the others by what is wrong with them."""
-        for document in read_documents(source):
+        for document in read_documents(source, skipped):
             counts["read"] += 1
             objection = self.selection.objection(document)
             if objection is None and document.id in self.held_out:
@@ -142,8 +155,10 @@ class DocumentStream(IterableDataset[DocumentBatch]):
             else:
                 counts[objection] += 1
 
-    def _nothing_left(self, shard: int, shards: int, counts: Counter[str]) -> str:
-        read = counts.pop("read", 0)
+    def _nothing_left(self, shard: int, shards: int, counts: Counter[str], skipped: Skipped) -> str:
+        read = counts.pop("read", 0) + skipped.bad
+        if skipped.bad:
+            counts[f"that cannot be read (the first: {skipped.first})"] = skipped.bad
         where = f" in part {shard + 1} of {shards} (one for each data worker of each device)" if shards > 1 else ""
         reasons = ", ".join(f"{count} {objection}" for objection, count in counts.items())
         hint = "use more documents, or change the limits on their length or holdout_share"

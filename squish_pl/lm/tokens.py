@@ -9,29 +9,40 @@ from functools import lru_cache
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from squish_pl.errors import ModelError
+from squish_pl.lm.control_tokens import control_ids, encode_in_parts, without_control_tokens
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of a text from outside: no special tokens added, and none recognised in the text.
+    """Token ids of a text from outside: none is added, and none that the text holds is a control token.
 
-    A document or summary that contains the characters of a control token ("<|im_end|>") must not become one.
+    A document or summary that spells out a control token ("<|im_end|>", "</think>") must not become one; see
+    `control_tokens` for what is one. Every other text has the ids that the tokenizer gives it.
     """
     if not text:
         return []
-    return list(
-        tokenizer(whole_characters(text), add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
-    )
+    text = whole_characters(text)
+    ids = list(tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids)
+    if control_ids(tokenizer).isdisjoint(ids):
+        return ids
+    if tokenizer.is_fast:
+        return list(without_control_tokens(tokenizer).encode(text, add_special_tokens=False).ids)
+    return encode_in_parts(tokenizer, text)
 
 
 def encode_with_offsets(tokenizer: PreTrainedTokenizerBase, text: str) -> BatchEncoding:
     """The same ids with the characters each stands for (`offset_mapping`); of a fast tokenizer alone."""
-    return tokenizer(
-        whole_characters(text),
+    text = whole_characters(text)
+    encoded = tokenizer(
+        text,
         add_special_tokens=False,
         split_special_tokens=True,
         return_offsets_mapping=True,
         verbose=False,
     )
+    if control_ids(tokenizer).isdisjoint(encoded.input_ids):
+        return encoded
+    spelled = without_control_tokens(tokenizer).encode(text, add_special_tokens=False)
+    return BatchEncoding({"input_ids": spelled.ids, "offset_mapping": spelled.offsets}, encoding=spelled)
 
 
 def whole_characters(text: str) -> str:

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
 from squish_pl.budget import Budget
-from squish_pl.errors import ConfigError
+from squish_pl.errors import ConfigError, first_line
 from squish_pl.lm.tokens import encode, encode_markup
 from squish_pl.types import Document, Prompt
 
+log = logging.getLogger(__name__)
+
 DOCUMENT_FIELD, LIMIT_FIELD = "{document}", "{limit}"
 _SENTINEL = "\ue000document\ue000"  # private-use characters, to find the document's place in a rendered chat
+_NO_THINKING = {"enable_thinking": False, "thinking": False}  # as chat templates call it
+_THOUGHTS = {
+    "<think>": "</think>",
+    "<thinking>": "</thinking>",
+    "<thought>": "</thought>",
+    "<seed:think>": "</seed:think>",
+    "[THINK]": "[/THINK]",
+    "◁think▷": "◁/think▷",
+    "<|START_THINKING|>": "<|END_THINKING|>",
+}
+"""Tags with which chat templates open a thought, and those that close it."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +36,8 @@ class PromptTemplate:
     """How a summary is asked for, and where it begins and ends.
 
     The prompt ends by opening the summary's tag, for base and chat models alike, so the first generated token
-    belongs to the summary and the closing tag ends it.
+    belongs to the summary and the closing tag ends it. A thought that a chat template opens for the answer is closed
+    before.
 
     Attributes:
         instruction: The request, with the fields {document} and {limit} ("412 characters").
@@ -63,16 +79,13 @@ class PromptTemplate:
         control token ("<|im_end|>") cannot end the turn.
 
         Raises:
-            ConfigError: chat is "always" and the tokenizer has no chat template.
+            ConfigError: chat is "always" and the tokenizer has no chat template, or its template does not take the
+                request, or not with a system message.
         """
         limit = budget.describe(budget.limit(document.text, tokenizer))
         request = self.instruction.replace(LIMIT_FIELD, limit).replace(DOCUMENT_FIELD, _SENTINEL)
-        if self._uses_chat(tokenizer):
-            messages = [{"role": "system", "content": self.system}] if self.system else []
-            messages.append({"role": "user", "content": request})
-            frame = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-        else:
-            frame = (tokenizer.bos_token or "") + request
+        chat = self._uses_chat(tokenizer)
+        frame = self._chat(request, tokenizer) if chat else (tokenizer.bos_token or "") + request
         before, after = (frame + self.open_tag).split(_SENTINEL)
         token_ids = (
             *encode_markup(tokenizer, before),
@@ -80,6 +93,35 @@ class PromptTemplate:
             *encode_markup(tokenizer, after),
         )
         return Prompt(document, budget, before + document.text + after, token_ids)
+
+    def _chat(self, request: str, tokenizer: PreTrainedTokenizerBase) -> str:
+        """The chat up to where the model's answer begins, outside any thought."""
+        frame = self._render(request, tokenizer)
+        opened = _open_thought(frame, request)
+        if opened is None:
+            return frame
+        what = f"{tokenizer.name_or_path or 'the model'}: the chat template opens {opened} for the answer"
+        frame = self._render(request, tokenizer, **_NO_THINKING)
+        still = _open_thought(frame, request)
+        if still is None:
+            _tell(f"{what}; it is told enable_thinking=false, and does not")
+            return frame
+        _tell(f"{what}; the thought is closed before the summary")
+        return f"{frame.rstrip()}\n\n{_THOUGHTS[still]}\n\n"
+
+    def _render(self, request: str, tokenizer: PreTrainedTokenizerBase, **settings: Any) -> str:
+        messages = [{"role": "system", "content": self.system}] if self.system else []
+        messages.append({"role": "user", "content": request})
+        advice = "leave prompt.system empty, or set prompt.chat to never" if self.system else "set prompt.chat to never"
+        try:
+            frame = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **settings)
+        except Exception as error:  # a chat template is a program that comes with the model
+            reason = f"does not take the prompt ({first_line(error)})"
+            raise ConfigError([f"the model's chat template {reason}: {advice}"]) from None
+        if (times := str(frame).count(_SENTINEL)) != 1:
+            reason = f"writes the document {times} times instead of once"
+            raise ConfigError([f"the model's chat template {reason}: {advice}"])
+        return str(frame)
 
     def _uses_chat(self, tokenizer: PreTrainedTokenizerBase) -> bool:
         if self.chat == "always" and not tokenizer.chat_template:
@@ -112,3 +154,18 @@ class PromptTemplate:
                 text = text[:-length]
                 break
         return text.strip()
+
+
+def _open_thought(frame: str, request: str) -> str | None:
+    """The tag of a thought that is open where the answer begins; what the request itself says does not count."""
+    behind = request.partition(_SENTINEL)[2].strip()
+    tail = frame.partition(_SENTINEL)[2]
+    start = tail.find(behind) + len(behind) if behind in tail else 0
+    answer = tail[start:]
+    return next((tag for tag, end in _THOUGHTS.items() if answer.rfind(tag) > answer.rfind(end)), None)
+
+
+@cache
+def _tell(message: str) -> None:
+    """Logs a line once."""
+    log.info("%s", message)

@@ -28,6 +28,7 @@ class HostileServer:
     Attributes:
         port: On 127.0.0.1.
         models: The behaviour towards a GET, which asks for the list of models.
+        refuses: Fields of a request that get an error, the body of which is given; the status is 400.
         requests: The parsed bodies, in order.
         headers: The header lines of each request, as text.
         seen: Requests of each behaviour.
@@ -37,6 +38,7 @@ class HostileServer:
 
     port: int = 0
     models: str = "normal"
+    refuses: dict[str, str] = field(default_factory=dict)
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[str] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
@@ -62,6 +64,9 @@ class HostileServer:
                     body = json.loads(await reader.readexactly(int(size[1]) if size else 0))
                     self.requests.append(body)
                     text = body["messages"][-1]["content"]
+                    if refused := [self.refuses[name] for name in self.refuses if name in body]:
+                        await _send(writer, "400 Bad Request", refused[0])
+                        continue
                 self._at_once += 1
                 self.most_at_once = max(self.most_at_once, self._at_once)
                 hung_up = asyncio.ensure_future(reader.read(1))  # a client that waits for its answer sends nothing
@@ -120,7 +125,7 @@ class HostileServer:
         return await _send(writer, "200 OK", _BODIES.get(name, _BODIES["normal"]), cookie)
 
 
-def completion(content: str | None = None, finish: str = "stop", **fields: Any) -> str:
+def completion(content: Any = None, finish: str = "stop", **fields: Any) -> str:
     """A chat completion; `fields` are the message's, but for `usage`."""
     usage = fields.pop("usage", _USAGE)
     message = {"role": "assistant", "content": content, **fields}
@@ -175,6 +180,16 @@ _BODIES = {
     "reasoning": completion(_NORMAL, reasoning_content="<summary>not this</summary>", reasoning="<summary>nor this"),
     "thoughts": completion(f"<think>I put it between <summary> and </summary>.</think>{_NORMAL}"),
     "lost in thought": completion("<think>Between <summary> and </summary>, so", finish="length"),
+    "parts": completion([{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": _NORMAL}]),
+    "many parts": completion([{"type": "text", "text": _NORMAL[:25]}, {"type": "text", "text": _NORMAL[25:]}]),
+    "bare part": completion({"type": "text", "text": _NORMAL}),
+    "odd parts": completion([{"type": "image_url"}, {"text": _NORMAL}, 7, None], refusal=False),
+    "odd content": completion(7),
+    "refusal part": completion([{"type": "refusal", "refusal": "I cannot help with that."}]),
+    "odd reasoning": completion(_NORMAL, reasoning=[{"summary": "x"}], reasoning_content=7, reasoning_details=[{}]),
+    "all reasoning": completion(None, reasoning_content=f"<summary>{SUMMARY}</summary>\n"),
+    "all reasoning, cut off": completion("", "length", reasoning=f"It may be <summary>{SUMMARY}</summary>"),
+    "only a draft": completion("", reasoning=f"It may be <summary>{SUMMARY}</summary>, or not."),
     "no tags": completion("Eleven boats."),
     "cut off": completion("<summary>Eleven boats left", finish="length"),
     "empty": completion(""),

@@ -16,7 +16,7 @@ from squish_pl import SquishModule
 from squish_pl.benchmark.contenders.local import LocalModel
 from squish_pl.benchmark.records import Outcome, Task
 from squish_pl.budget import Budget
-from squish_pl.errors import ModelError
+from squish_pl.errors import ConfigError
 from squish_pl.lm.loading import BaseModel
 from squish_pl.lm.tokens import encode
 from squish_pl.policy import rollout
@@ -231,7 +231,7 @@ def test_a_chat_model_reads_its_template(tmp_path: Path) -> None:
     assert answer.summary == expected.removesuffix("U").strip()
     chat.chat_template = "{{ raise_exception('System role not supported') }}"
     chat.save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=r"does not take the prompt \(System role not supported\)"):
+    with pytest.raises(ConfigError, match=r"does not take the prompt \(System role not supported\)"):
         local(tmp_path).check()
 
 

@@ -146,7 +146,7 @@ def test_samples_have_two_splits_without_a_common_article() -> None:
 def refused(spec: str | Path, *parts: str) -> None:
     """Asserts that opening or reading the documents fails with a message that holds all the parts, and no chain."""
     with pytest.raises(DataError) as caught:
-        list(open_source(str(spec)))
+        list(read_documents(open_source(str(spec))))
     assert all(part in str(caught.value) for part in parts), str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
@@ -204,10 +204,10 @@ def test_broken_files_are_named(write: Write, tmp_path: Path) -> None:
 def test_records_before_the_damage_are_read(write: Write, tmp_path: Path) -> None:
     path = write("a.jsonl", TEXTS)
     path.write_text(path.read_text() + "{")
-    records = iter(open_source(str(path)))
-    assert [next(records)["text"] for _ in TEXTS] == TEXTS
+    documents = read_documents(open_source(str(path)))
+    assert [next(documents).text for _ in TEXTS] == TEXTS
     with pytest.raises(DataError, match=re.escape(f"line 4 of {path}")):
-        next(records)
+        next(documents)
 
 
 def test_hub_is_streamed(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,17 +6,20 @@ import logging
 import math
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Annotated, Any
+from typing import Any
 
 import anyio
 import httpx2
 import openai
 import tenacity
-from pydantic import BaseModel, Field, FiniteFloat, NonNegativeInt, ValidationError, field_validator
+from pydantic import ValidationError
+
+from squish_pl.benchmark.contenders.lessons import Lessons
+from squish_pl.benchmark.contenders.replies import Reply
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +27,7 @@ _MOST_BYTES = 1_000_000  # of an answer's body; the connection is closed on more
 _GIVE_UP_AFTER = 3  # requests in a row that say nothing of their document
 _AGAIN = frozenset({408, 409, 429})  # beside every 5xx
 _OF_ENDPOINT = frozenset({401, 402, 403, 404, 429, 502, 503, 504})
+_NOT_TAKEN = frozenset({400, 422})
 _NOISE = re.compile(r"<(style|script)\b.*?(</\1>|\Z)|<[^<>]*>|[\x00-\x1f\x7f-\x9f]", re.DOTALL | re.IGNORECASE)
 
 
@@ -66,53 +70,14 @@ class Unanswered(Exception):
         again: Whether the same request may fare better later.
         of_endpoint: Whether it says more of the endpoint than of the document.
         wait: Seconds the server asks to wait.
+        body: Of the error, where the server does not take the request.
     """
 
-    def __init__(self, reason: str, again: bool = False, of_endpoint: bool = False, wait: float = 0.0) -> None:
+    def __init__(
+        self, reason: str, again: bool = False, of_endpoint: bool = False, wait: float = 0.0, body: object = None
+    ) -> None:
         super().__init__(reason)
-        self.reason, self.again, self.of_endpoint, self.wait = reason, again, of_endpoint, wait
-
-
-class Message(BaseModel):
-    """What the model wrote; its reasoning stands in fields of its own, which are not read."""
-
-    content: str | None = None
-    refusal: str | None = None
-
-
-class Choice(BaseModel):
-    """One answer of a reply."""
-
-    message: Message | None = None
-    finish_reason: str | None = None
-    error: Any = None
-
-
-class Usage(BaseModel):
-    """Tokens read and written, and the cost in US dollars where the server tells it."""
-
-    prompt_tokens: NonNegativeInt | None = None
-    completion_tokens: NonNegativeInt | None = None
-    cost: Annotated[FiniteFloat, Field(ge=0)] | None = None
-
-
-class Reply(BaseModel):
-    """The fields of a chat completion that are read here; servers differ in the others.
-
-    An `error` is an object, or a text, in the body of an answer with status 200.
-    """
-
-    choices: list[Choice] | None = None
-    usage: Usage | None = None
-    error: Any = None
-
-    @field_validator("usage", mode="wrap")
-    @classmethod
-    def _or_none(cls, value: object, handler: Callable[[object], Usage]) -> Usage | None:
-        try:
-            return handler(value)
-        except ValidationError:
-            return None  # an odd bill is no reason to lose an answer that was paid for
+        self.reason, self.again, self.of_endpoint, self.wait, self.body = reason, again, of_endpoint, wait, body
 
 
 class Asker:
@@ -126,10 +91,11 @@ class Asker:
         base_url: Of the endpoint.
         key: API key; None where none is needed.
         patience: How long to wait, how often to ask.
+        lessons: What the endpoint is known to refuse; more is added.
     """
 
-    def __init__(self, name: str, base_url: str, key: str | None, patience: Patience) -> None:
-        self._name, self._key, self._patience = name, key, patience
+    def __init__(self, name: str, base_url: str, key: str | None, patience: Patience, lessons: Lessons) -> None:
+        self._name, self._key, self._patience, self._lessons = name, key, patience, lessons
         whole = patience.answer_seconds
         self.client = openai.AsyncOpenAI(
             base_url=base_url,
@@ -179,6 +145,16 @@ class Asker:
         return text.replace(self._key, "[the key]") if self._key else text
 
     async def _once(self, request: dict[str, Any]) -> Reply:
+        """Asks, and again at once where the server refuses a field that it can be asked without."""
+        while True:
+            sent = self._lessons.apply(request)
+            try:
+                return await self._send(sent)
+            except Unanswered as refusal:
+                if not self._lessons.learn(sent, refusal.body):
+                    raise
+
+    async def _send(self, request: dict[str, Any]) -> Reply:
         if self._given_up.is_set():
             raise Unanswered(self._last_reason)
         seconds = self._patience.answer_seconds
@@ -226,6 +202,7 @@ class Asker:
             again=status in _AGAIN or 500 <= status < 600,
             of_endpoint=moved or (status in _OF_ENDPOINT and not flagged),
             wait=_seconds(headers.get("retry-after", "")),
+            body=body if status in _NOT_TAKEN else None,
         )
 
     def _short(self, message: object) -> str:

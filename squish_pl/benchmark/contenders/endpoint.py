@@ -17,8 +17,10 @@ import anyio
 import httpx2
 from anyio.from_thread import start_blocking_portal
 
-from squish_pl.benchmark.contenders.asking import Asker, Patience, Reply, Unanswered, Usage, one_line
+from squish_pl.benchmark.contenders.asking import Asker, Patience, Unanswered, one_line
 from squish_pl.benchmark.contenders.base import Contender
+from squish_pl.benchmark.contenders.lessons import Lessons
+from squish_pl.benchmark.contenders.replies import Reply, Usage, answer_text, find_summary, without_thought
 from squish_pl.benchmark.records import Answer, Outcome, Task
 from squish_pl.budget import Budget
 from squish_pl.errors import ConfigError, ModelError
@@ -28,7 +30,6 @@ from squish_pl.policy.prompts import DOCUMENT_FIELD, LIMIT_FIELD, PromptTemplate
 Effort = Literal["minimal", "low", "medium", "high"]
 _EFFORTS = ("minimal", "low", "medium", "high")
 _OURS = ("model", "messages", "stream", "n")  # what `extra` must leave alone
-_THOUGHTS = re.compile(r"\A.*</think>|\A\s*<think>.*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Endpoint(Contender):
         self.temperature, self.max_tokens, self.reasoning_effort = temperature, max_tokens, reasoning_effort
         self.extra, self.prices = dict(extra or {}), prices
         self.concurrency, self.patience = concurrency, patience
+        self._lessons = Lessons(self.name)
 
     @property
     def identity(self) -> str:
@@ -185,7 +187,7 @@ class Endpoint(Contender):
                 job.cancel()
 
     async def _ask_all(self, tasks: list[tuple[Task, str]], answers: SimpleQueue[tuple[Task, Answer] | None]) -> None:
-        asker = Asker(self.name, self.base_url, self._key, self.patience)
+        asker = Asker(self.name, self.base_url, self._key, self.patience, self._lessons)
         waiting = iter(tasks)
 
         async def work() -> None:
@@ -224,25 +226,18 @@ class Endpoint(Contender):
             return Outcome.FAILED, None, "a reply without choices"
         choice = reply.choices[0]
         refusal = choice.message.refusal if choice.message else None
-        text = _THOUGHTS.sub("", (choice.message.content if choice.message else None) or "")
+        text = without_thought(answer_text(choice, self.prompt), self.prompt, self.bare)
         if refusal:
             reason = f"refused: {one_line(refusal)}"
         elif choice.finish_reason == "content_filter":
             reason = "stopped by the content filter"
-        elif (summary := self._summary(text)) is not None:
+        elif (summary := (text.strip() or None) if self.bare else find_summary(text, self.prompt)) is not None:
             return Outcome.WRITTEN, summary, ""
         elif choice.finish_reason == "length":
             reason = "the token limit came before the end of the summary"
         else:
             reason = f"no {self.prompt.close_tag} in the answer" if text.strip() else "an empty answer"
         return Outcome.UNPARSABLE, None, reason
-
-    def _summary(self, text: str) -> str | None:
-        if self.bare:
-            return text.strip() or None
-        # the policy's prompts end with the opening tag; a chat model writes it, perhaps after a greeting
-        summary = self.prompt.parse(text)
-        return None if summary is None else summary.rpartition(self.prompt.open_tag)[2].strip()
 
     def _cost(self, usage: Usage) -> float | None:
         """US dollars: what the server says, or tokens times prices."""

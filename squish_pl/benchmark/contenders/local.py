@@ -153,7 +153,7 @@ class LocalModel(Contender):
         """Reads configuration and tokenizer, and writes a prompt.
 
         Raises:
-            SquishError: One of them cannot be had.
+            SquishError: One of them cannot be had, or the chat template does not take the prompt.
         """
         _ = self._context, self._own_tokenizer
 
@@ -196,13 +196,8 @@ class LocalModel(Contender):
         tokenizer = self.base_model.load_tokenizer()
         try:
             self.prompt.build(Document(""), Budget.parse("1 char"), tokenizer)
-        except SquishError:
-            raise
-        except Exception as error:  # a chat template is a program that comes with the model
-            raise ModelError(
-                f"{self.name}: the model's chat template does not take the prompt ({first_line(error)}): "
-                "leave prompt.system empty, or set prompt.chat to never"
-            ) from None
+        except ConfigError as error:
+            raise ConfigError(f"{self.name}: {problem}" for problem in error.problems) from None
         return tokenizer
 
     def _load(self) -> Engine:
