@@ -216,10 +216,10 @@ def test_references_are_loaded_one_after_the_other(
     alive: list[weakref.ref[torch.nn.Module]] = []
     load = BaseModel.load
 
-    def watched(reference: BaseModel, device: torch.device) -> torch.nn.Module:
+    def watched(reference: BaseModel, device: torch.device, tokenizer: object) -> torch.nn.Module:
         gc.collect()
         assert not any(model() is not None for model in alive)
-        model = load(reference, device)
+        model = load(reference, device, tokenizer)
         alive.append(weakref.ref(model))
         return model
 
