@@ -11,7 +11,7 @@ from typing import Any
 import datasets
 from transformers import PreTrainedTokenizerBase
 
-from squish_pl.data.readers import HOPELESS, PROBLEM
+from squish_pl.data.readers import EMPTY, HOPELESS, PROBLEM
 from squish_pl.data.skipped import Skipped
 from squish_pl.errors import DataError
 from squish_pl.lm.cutting import cut_to_tokens
@@ -60,8 +60,8 @@ def read_documents(source: datasets.IterableDataset, skipped: Skipped | None = N
         skipped: Counts the records that cannot be read, and judges whether they are too many.
 
     Raises:
-        DataError: A record cannot be read and nobody counts, or there are too many such records, or the connection to
-            the hub broke off.
+        DataError: A record of a file cannot be read and nobody counts, or there are too many such records, or the
+            connection to the hub broke off.
     """
     # `iter` and not `__iter__`: in a worker process the latter would hand out only a part of the shards.
     rows_of = source.iter(batch_size=1)
@@ -76,14 +76,17 @@ def read_documents(source: datasets.IterableDataset, skipped: Skipped | None = N
             ) from None
         record = {name: values[0] for name, values in rows.items()}
         problem = _problem_of(record)
-        if problem and skipped is None:
-            raise DataError(problem)
-        if problem and skipped is not None:
+        if not problem:
+            if skipped is not None:
+                skipped.good()
+            yield make_document(record)
+        elif skipped is not None:
             skipped.add(problem, bool(record.get(HOPELESS)))
-            continue
-        if skipped is not None:
-            skipped.good()
-        yield make_document(record)
+        elif PROBLEM in record:
+            if not record.get(EMPTY):
+                raise DataError(problem)
+        else:
+            yield make_document({**record, "text": ""})  # the hub has such records: blank ones
 
 
 def _problem_of(record: Mapping[str, Any]) -> str:

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 FIELDS = ("text", "url", "timestamp", "id", "highlights")
 """The fields of a record: those of C4, the source's own name for it, a person's summary. Only `text` must be there."""
 
-PROBLEM, HOPELESS = "squish_pl.problem", "squish_pl.hopeless"
-"""Fields of a record that stands for one that cannot be read: what is wrong, and whether its whole file is so.
+PROBLEM, HOPELESS, EMPTY = "squish_pl.problem", "squish_pl.hopeless", "squish_pl.empty"
+"""Fields of a record that stands for one that cannot be read: what is wrong, whether nothing in its file can be read,
+and whether that is because there is nothing.
 
 It is a record like any other, so that whoever counts records to find a place again counts it too.
 """
@@ -99,7 +100,7 @@ def read_records(files: list[str], first: str = "") -> Iterator[Record]:
         if held is not None:
             yield held | {HOPELESS: True} if file == first and not found else held
         elif not found:
-            yield _problem(f"{path} is empty")
+            yield _problem(f"{path} is empty") | {EMPTY: True}
 
 
 def _read_file(path: Path) -> Iterator[Record]:

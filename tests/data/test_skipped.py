@@ -95,11 +95,21 @@ def test_a_file_that_went_missing_after_the_start_is_one_record(tmp_path: Path) 
     assert "b.jsonl cannot be read" in skipped.first
 
 
+def test_who_does_not_count_wants_whole_files_but_may_find_empty_ones(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").touch()
+    path = write_lines(tmp_path / "b.jsonl", [line("one"), b'{"text": null}'])
+    documents = read_documents(open_source(str(tmp_path)))
+    assert next(documents).text == "one"
+    with pytest.raises(DataError, match=re.escape(f"line 2 of {path}: expected a string")):
+        next(documents)
+
+
 def test_a_hub_record_without_a_text_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = datasets.Dataset.from_dict({"text": ["one", None, "two"], "id": [1, 2, 3]}).to_iterable_dataset()
     monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: stream)
     skipped = Skipped("hub", max_share=1.0)
     assert [document.text for document in read_documents(open_source("hub://a/b"), skipped)] == ["one", "two"]
+    assert [document.text for document in read_documents(open_source("hub://a/b"))] == ["one", "", "two"]  # a blank one
     assert skipped.first == "a record (id 2): expected a string in the field `text`, but got NoneType"
 
 
