@@ -22,7 +22,8 @@ CALLBACKS = {
 
 
 def run(model, folder, capsys, *more):
-    return run_cli(["fit", *tiny_arguments(model, folder, rounds=1), *more], capsys)
+    validated = "--trainer.val_check_interval=1"  # so that there is something to watch
+    return run_cli(["fit", *tiny_arguments(model, folder, rounds=1), validated, *more], capsys)
 
 
 @pytest.mark.parametrize("name", CALLBACKS)

@@ -81,6 +81,8 @@ def expand(key: str) -> list[str]:
     keys = [key]
     if key.startswith(("val/squish_low", "val/squish_high")):
         keys = [key.replace("squish", kind) for kind in ("squish", "novel", "lead", "lead_novel")]
+    if key == "reward/<name>" or key.startswith("val/audit_"):
+        return []  # the default component is called squish; an audit has a test of its own
     return [k.replace("@B", f"@{budget}") for k in keys for budget in ("10%", "20 tokens")]
 
 
@@ -250,15 +252,15 @@ def test_the_3090_configuration_on_a_tiny_model(tmp_path, capsys):
         {"text": f"Report {i}. " + "The committee met again on Thursday. " * 240, "url": str(i)} for i in range(12)
     ]
     (tmp_path / "c4.json").write_text("\n".join(map(json.dumps, records)))
-    arguments = ["--config", "3090.yaml", "--trainer.fast_dev_run", "1", "--model.base", str(tmp_path / "model")]
+    arguments = ["--config", "3090.yaml", "--trainer.fast_dev_run", "1", "--model.base_model.base", str(tmp_path / "model")]
     arguments += ["--data.documents", str(tmp_path / "c4.json"), "--checkpoint.dirpath", str(tmp_path / "run")]
     small = [
-        "--model.group_size=4",
+        "--model.rollout.group_size=4",
         "--data.batch_size=2",
         "--data.max_tokens=600",
-        "--model.sampling.max_new_tokens=48",
+        "--model.rollout.max_new_tokens=48",
     ]
-    small += ["--model.prompt.close_tag=H", "--model.compile=false", "--data.validation_batch_size=2"]
+    small += ["--model.prompt.close_tag=H", "--model.memory.compile=false", "--data.validation_batch_size=2"]
     code, _, err = run_cli(["fit", *arguments, *small], capsys)
     assert code == 0, err
     assert not (tmp_path / "run").exists()  # a trial run saves nothing
