@@ -19,7 +19,8 @@ from squish_pl.lm.loading import load_model, load_tokenizer, pick_dtype
 from squish_pl.policy.adapter import LoraSettings
 from squish_pl.policy.backbone import Backbone
 from squish_pl.policy.memory.tracker import peak_bytes
-from squish_pl.policy.trials import choose_way
+from squish_pl.policy.shared_prefix import SharedPrefixPasses
+from squish_pl.policy.trials import choose_passes
 from squish_pl.types import Experience
 
 RANDOM_QWEN3 = "random:qwen3-1.7b"  #: the size of Qwen3-1.7B with random weights, for speed and memory alone
@@ -71,18 +72,17 @@ def make_backbone(wanted: Model, checkpointed: int = 0) -> Backbone:
     with torch.no_grad():
         for parameter in backbone.adapter_parameters():
             parameter.add_((torch.randn(parameter.shape, generator=generator) * 0.01).to(parameter))
-    choose_way(backbone.policy, "grouped")
+    choose_passes(backbone.policy, "shared_prefix")
     return backbone
 
 
 def _on_meta(backbone: Backbone) -> Backbone:
-    """A backbone whose passes can be counted without being computed, the grouped way."""
+    """A backbone whose passes can be counted without being computed, the shared-prefix way."""
     backbone.to("meta")
     for parameter in backbone.adapter_parameters():
         # what autocast does to the adapter on a real device; "meta" has none
         parameter.data = parameter.data.to(backbone.policy.dtype)
-    backbone.policy.use_group_attention()
-    backbone.policy.grouped = True
+    backbone.policy.passes = SharedPrefixPasses(backbone.policy)
     return backbone
 
 

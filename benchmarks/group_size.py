@@ -1,4 +1,4 @@
-"""What a larger group costs: a grouped policy pass, forward and backward, for several group sizes.
+"""What a larger group costs: a shared-prefix policy pass, forward and backward, for several group sizes.
 
 python benchmarks/group_size.py --prompt 2000 --completion 64 --groups [8,32]
 """
@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import torch
 from common import Model, alternate, make_backbone, make_group, report
 from jsonargparse import auto_cli
-from squish_pl.policy.XX import grouped
 
 from squish_pl.types import Experience
 
@@ -38,7 +37,7 @@ def main(
 
     def run(rows: Sequence[Experience]) -> None:
         backbone.zero_grad()
-        log_probs, _ = grouped.completion_log_probs(backbone.policy, rows)
+        log_probs, _ = backbone.policy.passes.log_probs(rows)
         log_probs.sum().backward()
 
     sizes = {f"G={g}": make_group(backbone.policy.config.vocab_size, prompt, g, completion) for g in groups}

@@ -28,8 +28,10 @@ from round import BUDGET, TEMPLATE, RoundModule, make_batches
 
 from squish_pl.lm.device import total_bytes
 from squish_pl.policy.memory.plan import MemorySettings
-from squish_pl.policy.rollout import SamplingSettings
-from squish_pl.rl.losses import ClipSettings
+from squish_pl.policy.passes import PassesName
+from squish_pl.policy.trials import choose_passes
+from squish_pl.rl.learner import LearnSettings
+from squish_pl.rl.losses import ClippedLoss
 from squish_pl.rl.optimizer import OptimizerSettings
 from squish_pl.rl.phases import PHASES, POLICY, ROLLOUT, SCORING
 from squish_pl.types import Document
@@ -42,7 +44,7 @@ def main(
     documents: int | None = None,
     completion: int | None = None,
     rounds: int = 2,
-    grouping: str = "grouped",
+    passes: PassesName = "shared_prefix",
     json: bool = False,
 ) -> None:
     """Runs and measures the rounds.
@@ -52,7 +54,7 @@ def main(
         documents: D, of a round; by default the configuration's.
         completion: Tokens of every completion; by default the configuration's cap.
         rounds: After one to warm up.
-        grouping: "grouped" or "padded".
+        passes: "shared_prefix", "padded" or "auto".
         json: Print JSON.
     """
     if not torch.cuda.is_available():
@@ -62,19 +64,17 @@ def main(
     torch.cuda.set_per_process_memory_fraction(min(1.0, cap_gb * 1e9 / torch.cuda.mem_get_info(device)[1]), device)
     config = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
     model: dict[str, Any] = config["model"]
-    completion = completion or model["sampling"]["max_new_tokens"]
+    completion = completion or model["rollout"]["max_new_tokens"]
     documents = documents or config["data"]["batch_size"]
     backbone = make_backbone(Model(RANDOM_QWEN3, dtype="bfloat16", device=str(device)))
-    backbone.policy.grouped = None  # chosen by the run itself
+    choose_passes(backbone.policy, passes)
     module = RoundModule(
-        group_size=model["group_size"],
-        sampling=SamplingSettings(max_new_tokens=completion),
-        policy_passes=model["policy_passes"],
-        old_log_probs=model["old_log_probs"],
-        clip=ClipSettings(**model["clip"]),
+        model["rollout"]["group_size"],
+        completion,
+        learn=LearnSettings(**model["learn"]),
+        loss=ClippedLoss(**model["loss"]["init_args"]),
         optimizer=OptimizerSettings(**model["optimizer"]),
-        memory=MemorySettings(**model["memory"]),
-        grouping=grouping,
+        memory=MemorySettings(passes=passes, **model["memory"]),
     )
     module.set_backbone(backbone)
     around = len(TEMPLATE.build(Document(""), BUDGET, module.tokenizer).token_ids)
@@ -127,8 +127,8 @@ def matrix_peak(device: torch.device, size: int = 8192) -> float:
 
 def phase_tokens(module: RoundModule, documents: int, prompt: int, completion: int) -> dict[str, int]:
     """Tokens of a round that had to go through the model: a prompt once for its group, padding and splits left out."""
-    group = documents * (prompt + module.group_size * completion)
-    return {ROLLOUT: group, SCORING: module.clock.tokens[SCORING], POLICY: group * module.policy_passes}
+    group = documents * (prompt + module.rollout.group_size * completion)
+    return {ROLLOUT: group, SCORING: module.clock.tokens[SCORING], POLICY: group * module.learn.policy_passes}
 
 
 def flops(module: RoundModule, phase: str, tokens: int) -> float:
@@ -142,7 +142,7 @@ def flops(module: RoundModule, phase: str, tokens: int) -> float:
 
 def foretold(module: RoundModule, prompt: int, completion: int) -> dict[str, float]:
     """GB that the plan thought each phase would take, weights and gradients among them."""
-    plan, costs, group = module.engine.plan, module.engine.plan.costs, module.group_size
+    plan, costs, group = module.engine.plan, module.engine.plan.costs, module.rollout.group_size
     rows = plan.rows([prompt] * 10_000, group, completion)
     tokens = min(prompt + group * (completion - 1), plan.learning.value)
     need = {

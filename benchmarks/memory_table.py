@@ -26,7 +26,8 @@ from squish_pl.policy.memory.plan import MemoryPlan, MemorySettings
 def plan_for(backbone: Backbone, limit_gb: float, rows: int, scoring: int, learning: int) -> MemoryPlan:
     """The plan of a card on which the process may take `limit_gb`, optimiser state on the CPU between steps."""
     costs = Costs(backbone)
-    plan = MemoryPlan(costs, MemorySettings(), "auto", rows, Limit("scoring pass", "tokens", scoring), learning, True)
+    settings = MemorySettings(max_rows=rows, micro_batch_tokens=learning)
+    plan = MemoryPlan(costs, settings, Limit("scoring pass", "tokens", scoring), offload=True)
     plan.available = int(limit_gb * 1e9) - costs.weights - costs.gradients
     plan.settle_learning()
     return plan

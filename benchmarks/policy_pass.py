@@ -1,4 +1,4 @@
-"""A policy pass, forward and backward, the padded way and the grouped way.
+"""A policy pass, forward and backward, the padded way and the shared-prefix way.
 
 python benchmarks/policy_pass.py --prompt 500 --group 16 --completion 64
 python benchmarks/policy_pass.py --model.base random:qwen3-1.7b --model.device cuda --prompt 4096 --group 32
@@ -7,13 +7,14 @@ python benchmarks/policy_pass.py --model.base random:qwen3-1.7b --model.device c
 from __future__ import annotations
 
 from functools import partial
-from types import ModuleType
 
 import torch
 from common import Model, alternate, make_backbone, make_group, report
 from jsonargparse import auto_cli
-from squish_pl.policy.XX import grouped, padded
 
+from squish_pl.policy.padded import PaddedPasses
+from squish_pl.policy.passes import Passes
+from squish_pl.policy.shared_prefix import SharedPrefixPasses
 from squish_pl.rl.experience import micro_batches
 
 
@@ -43,15 +44,15 @@ def main(
     backbone = make_backbone(model, checkpointed)
     rows = make_group(backbone.policy.config.vocab_size, prompt, group, completion)
 
-    def run(way: ModuleType, tokens: int) -> None:
+    def run(passes: Passes, tokens: int) -> None:
         backbone.zero_grad()
-        for part in micro_batches(rows, way.pass_tokens, tokens):
-            log_probs, _ = way.completion_log_probs(backbone.policy, part)
+        for part in micro_batches(rows, passes.tokens, tokens):
+            log_probs, _ = passes.log_probs(part)
             log_probs.sum().backward()
 
     ways = {
-        "padded": partial(run, padded, padded_rows * (prompt + completion)),
-        "grouped": partial(run, grouped, prompt + group * completion),
+        "padded": partial(run, PaddedPasses(backbone.policy), padded_rows * (prompt + completion)),
+        "shared_prefix": partial(run, SharedPrefixPasses(backbone.policy), prompt + group * completion),
     }
     results = alternate(ways, repeats, model.device)
     report(f"policy pass, P={prompt} G={group} C={completion}", results, settings, json)

@@ -1,4 +1,4 @@
-"""A group's completions: the library's generate, our padded decoder, our grouped decoder.
+"""A group's completions: the library's generate, our padded decoder, our shared-prefix decoder.
 
 python benchmarks/rollout.py --prompt 500 --group 8 --completion 64
 """
@@ -10,7 +10,9 @@ from common import Model, alternate, make_backbone, make_group, report
 from jsonargparse import auto_cli
 
 from squish_pl.budget import Budget
-from squish_pl.policy.decoding import Decoder, GroupedDecoder, PaddedDecoder
+from squish_pl.policy.padded import PaddedDecoder
+from squish_pl.policy.passes import Decoder
+from squish_pl.policy.shared_prefix import SharedPrefixDecoder
 from squish_pl.types import Document, Prompt
 
 
@@ -53,8 +55,8 @@ def main(
 
     ways = {
         "generate": library,
-        "padded decoder": lambda: decode(PaddedDecoder),
-        "grouped decoder": lambda: decode(GroupedDecoder),
+        "padded": lambda: decode(PaddedDecoder),
+        "shared_prefix": lambda: decode(SharedPrefixDecoder),
     }
     results = alternate(ways, repeats, model.device)
     report(f"rollout, P={prompt} G={group} C={completion}", results, settings, json)

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 from common import PRINTABLE
 from rich.console import Console
 from rich.table import Table
@@ -26,12 +27,15 @@ from squish_pl.budget import Budget
 from squish_pl.lm.cutting import cut_to_tokens
 from squish_pl.lm.tokens import encode_markup
 from squish_pl.policy.backbone import Backbone
+from squish_pl.policy.memory.plan import MemorySettings
 from squish_pl.policy.memory.tracker import AllocationTracker
-from squish_pl.policy.passes import Grouping
+from squish_pl.policy.passes import PassesName
 from squish_pl.policy.prompts import PromptTemplate
-from squish_pl.policy.rollout import SamplingSettings
+from squish_pl.policy.rollout import RolloutSettings
+from squish_pl.rl.learner import LearnSettings
 from squish_pl.rl.optimizer import make_optimizer
 from squish_pl.rl.phases import PHASES
+from squish_pl.rl.rewards import GroupRewards
 from squish_pl.types import Document, DocumentBatch, Prompt, Rollouts, Scores
 
 TEMPLATE = PromptTemplate(close_tag="<<<never written>>>")
@@ -43,18 +47,21 @@ class RoundModule(SquishModule):
     """Our module without a trainer around it: `run` is one whole `training_step`.
 
     Args:
-        settings: Of `SquishModule`; group size, completion length and passes among them.
+        group: G, completions of a document.
+        completion: C, tokens each.
+        settings: Further ones of `SquishModule`.
     """
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(prompt=TEMPLATE, budgets=[str(BUDGET)], **settings)
+    def __init__(self, group: int, completion: int, **settings: Any) -> None:
+        rollout = RolloutSettings(budgets=[str(BUDGET)], group_size=group, max_new_tokens=completion)
+        super().__init__(prompt=TEMPLATE, rollout=rollout, **settings)
 
-    def set_backbone(self, backbone: Backbone) -> None:
+    def set_backbone(self, backbone: Backbone, device: torch.device | None = None) -> None:
         """Takes a backbone; from now on no token of its tokenizer ends a completion."""
-        super().set_backbone(backbone)
+        super().set_backbone(backbone, device)
         self.tokenizer.eos_token = None
         self.to(backbone.device)
-        self._adamw, self._schedule = make_optimizer(backbone.adapter_parameters(), self.optimizer_settings)
+        self._adamw, self._schedule = make_optimizer(backbone.adapter_parameters(), self.optimizer)
 
     @property
     def _optimizer(self) -> Any:  # what the module uses of Lightning's wrapper, which works under a trainer only
@@ -64,15 +71,15 @@ class RoundModule(SquishModule):
         """The warm-up schedule."""
         return self._schedule
 
-    def rollout(self, prompts: Sequence[Prompt]) -> list[Rollouts]:
+    def sample(self, prompts: Sequence[Prompt]) -> list[Rollouts]:
         """Completions as sampled, each of them a summary as a whole."""
-        return [replace(g, summaries=texts(self.tokenizer, g.token_ids)) for g in super().rollout(prompts)]
+        return [replace(g, summaries=texts(self.tokenizer, g.token_ids)) for g in super().sample(prompts)]
 
-    def rewards(self, groups: Sequence[Rollouts], scores: Sequence[Scores]) -> tuple[Tensor, Tensor]:
+    def judge(self, groups: Sequence[Rollouts], scores: Sequence[Scores]) -> list[GroupRewards]:
         """The rewards; also checks that nothing was cut short."""
-        if any(g.token_ids.shape[1] != self.sampling.max_new_tokens or not g.mask.all() for g in groups):
+        if any(g.token_ids.shape[1] != self.rollout.max_new_tokens or not g.mask.all() for g in groups):
             raise SystemExit("a completion ended early: the rounds cannot be compared")
-        return super().rewards(groups, scores)
+        return super().judge(groups, scores)
 
     def run(self, batch: DocumentBatch, counted: bool = False) -> dict[str, float]:
         """One round.
@@ -97,11 +104,20 @@ class RoundModule(SquishModule):
 
 
 def make_module(
-    backbone: Backbone, grouping: Grouping, group: int, completion: int, passes: int, **settings: Any
+    backbone: Backbone, way: PassesName, group: int, completion: int, passes: int, **memory: Any
 ) -> RoundModule:
-    """A module for a backbone; several may share one."""
-    sampling = SamplingSettings(max_new_tokens=completion)
-    module = RoundModule(grouping=grouping, group_size=group, sampling=sampling, policy_passes=passes, **settings)
+    """A module for a backbone; several may share one.
+
+    Args:
+        backbone: The model.
+        way: How groups run through it.
+        group: G, completions of a document.
+        completion: C, tokens each.
+        passes: K, optimiser steps a round.
+        memory: Further settings of the memory plan.
+    """
+    learn = LearnSettings(policy_passes=passes)
+    module = RoundModule(group, completion, learn=learn, memory=MemorySettings(passes=way, **memory))
     module.set_backbone(backbone)
     return module
 

@@ -1,4 +1,4 @@
-"""A whole training round (rollouts, scoring, K policy passes with their optimiser steps), padded and grouped.
+"""A whole training round (rollouts, scoring, K policy passes, each with its optimiser step): padded, and shared prefix.
 
 python benchmarks/step.py --prompt 500 --group 16 --completion 64 --passes 4
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 from common import Model, make_backbone, report
 from jsonargparse import auto_cli
 from round import make_batches, make_module, report_parts, summarise
+
+from squish_pl.policy.trials import take_passes
 
 
 def main(
@@ -39,12 +41,12 @@ def main(
     batches = make_batches(backbone.tokenizer, repeats + 1, documents, prompt)
     ways = {
         "padded": make_module(backbone, "padded", group, completion, passes, micro_batch_tokens=padded_tokens),
-        "grouped": make_module(backbone, "grouped", group, completion, passes),
+        "shared_prefix": make_module(backbone, "shared_prefix", group, completion, passes),
     }
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
     for number, batch in enumerate(batches):
         for name, module in ways.items():
-            backbone.policy.grouped = name == "grouped"  # make_backbone has tried that it can
+            take_passes(backbone.policy, name)  # make_backbone has tried that it can
             rounds[name].append(module.run(batch, counted=number == 0))
     results = {name: summarise(measured) for name, measured in rounds.items()}
     report(f"round, P={prompt} G={group} C={completion} K={passes} D={documents}", results, settings, json)

@@ -166,7 +166,7 @@ def main(
     peer = make_backbone(model)  # the same weights and adapter for TRL
     batches = make_batches(backbone.tokenizer, repeats + 1, documents, prompt)
     prompts = [TEMPLATE.build(d, BUDGET, peer.tokenizer) for batch in batches for d in batch.documents]
-    module = make_module(backbone, "grouped", group, completion, passes)
+    module = make_module(backbone, "shared_prefix", group, completion, passes)
     our_rounds: list[dict[str, float]] = []
     left = iter(batches)
 

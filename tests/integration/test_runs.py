@@ -252,7 +252,14 @@ def test_the_3090_configuration_on_a_tiny_model(tmp_path, capsys):
         {"text": f"Report {i}. " + "The committee met again on Thursday. " * 240, "url": str(i)} for i in range(12)
     ]
     (tmp_path / "c4.json").write_text("\n".join(map(json.dumps, records)))
-    arguments = ["--config", "3090.yaml", "--trainer.fast_dev_run", "1", "--model.base_model.base", str(tmp_path / "model")]
+    arguments = [
+        "--config",
+        "3090.yaml",
+        "--trainer.fast_dev_run",
+        "1",
+        "--model.base_model.base",
+        str(tmp_path / "model"),
+    ]
     arguments += ["--data.documents", str(tmp_path / "c4.json"), "--checkpoint.dirpath", str(tmp_path / "run")]
     small = [
         "--model.rollout.group_size=4",
