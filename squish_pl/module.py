@@ -95,8 +95,9 @@ class SquishModule(LightningModule):
         self.rollout, self.score, self.reference = rollout, score, reference
         self.rewards, self.learn, self.loss = list(rewards), learn, loss
         self.optimizer, self.memory, self.validation = optimizer, memory, validation
-        groups = (base_model, lora, prompt, rollout, score, reference, learn, optimizer, memory, validation)
-        found = [problem for settings in groups for problem in settings.problems()]
+        groups = (lora, prompt, rollout, score, reference, learn, optimizer, memory, validation)
+        found = [f"base_model.{problem}" for problem in base_model.problems()]
+        found += [problem for settings in groups for problem in settings.problems()]
         found += adapter_problems(adapter) + reward_problems(self.rewards)
         found += [f"loss ({type(loss).__name__}): {problem}" for problem in loss.problems()]
         report_problems(f"model.{problem}" for problem in found)

@@ -8,7 +8,6 @@ import logging
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from squish_pl.policy.decoding import GroupedDecoder
 from tiny import make_byte_tokenizer, make_tiny_model
 
 from squish_pl import SquishModule
@@ -16,18 +15,24 @@ from squish_pl.callbacks import AdapterCheckpoint
 from squish_pl.errors import ConfigError, DataError, ModelError, SquishError
 from squish_pl.policy.adapter import LoraSettings
 from squish_pl.policy.backbone import Backbone
+from squish_pl.policy.memory.plan import MemorySettings
 from squish_pl.policy.memory.tracker import AllocationTracker
 from squish_pl.policy.prompts import PromptTemplate
-from squish_pl.policy.rollout import SamplingSettings
+from squish_pl.policy.rollout import RolloutSettings
+from squish_pl.policy.shared_prefix import SharedPrefixDecoder
 from squish_pl.rl.advantages import group_advantages, zero_spread
 from squish_pl.rl.experience import make_experience
-from squish_pl.rl.losses import ClipSettings
+from squish_pl.rl.learner import LearnSettings
+from squish_pl.rl.losses import ClippedLoss
 from squish_pl.rl.optimizer import OptimizerSettings
-from squish_pl.rl.rewards import RewardSettings
+from squish_pl.rl.rewards import InvalidRule, OwnInformation, Squish, SquishNovel
+from squish_pl.rl.validation import ValidationSettings
+from squish_pl.score.scorer import ScoreRequest
 from squish_pl.types import Document, DocumentBatch
 
 # a random model hits one given byte now and then, so some of its summaries close and score
 PROMPT = PromptTemplate(instruction="{document}\n{limit}\n", close_tag="H")
+ROLLOUT = RolloutSettings(["60%"], group_size=4, max_new_tokens=24)
 DOCUMENTS = [
     Document("The ferry left at dawn. It carried 31 passengers and a goat named Ada.", "one"),
     Document("Three councillors voted against the plan on Monday, and two of them said so at length.", "two"),
@@ -37,13 +42,7 @@ DOCUMENTS = [
 
 
 def make_module(dtype=torch.float64, shaken=True, **settings):
-    defaults = {
-        "budgets": ["60%"],
-        "validation_budgets": ["60%"],
-        "group_size": 4,
-        "sampling": SamplingSettings(max_new_tokens=24),
-        "prompt": PROMPT,
-    }
+    defaults = {"rollout": ROLLOUT, "validation": ValidationSettings(["60%"]), "prompt": PROMPT}
     module = SquishModule(**(defaults | settings))
     tokenizer = make_byte_tokenizer()
     lora = LoraSettings(r=4, alpha=8)
@@ -57,17 +56,15 @@ def make_module(dtype=torch.float64, shaken=True, **settings):
 
 
 def make_rows(module, documents=DOCUMENTS):
-    groups = module.rollout(module.training_prompts(documents))
+    groups = module.sample(module.training_prompts(documents))
     scores = module.scorer.score_batch([_request(group) for group in groups])
-    rewards, _ = module.rewards(groups, scores)
+    rewards = torch.stack([group.total for group in module.judge(groups, scores)])
     skip = zero_spread(rewards)
     assert not skip.all(), "the test needs a group that teaches something"
     return make_experience(groups, group_advantages(rewards), skip), groups, rewards
 
 
 def _request(group):
-    from squish_pl.score.scorer import ScoreRequest
-
     return ScoreRequest(group.prompt.document, group.summaries, group.prompt.budget)
 
 
@@ -92,7 +89,9 @@ def test_slicing_groups_and_batch_differently_gives_the_same_gradient(dtype, tol
         sliced, sliced_totals = gradients(module, moved)
         assert (sliced - whole).norm() / whole.norm() < tolerance
         assert sliced_totals.loss == pytest.approx(totals.loss, rel=1e-5)
-        assert (sliced_totals.clipped_low, sliced_totals.clipped_high) == (totals.clipped_low, totals.clipped_high)
+        clips = [[t.sums[name] for name in ("clipped_low", "clipped_high")] for t in (sliced_totals, totals)]
+        assert clips[0] == clips[1]
+        assert min(clips[1]) > 0
     # the order of documents does not matter either
     assert (gradients(module, moved[::-1])[0] - whole).norm() / whole.norm() < tolerance
 
@@ -121,25 +120,25 @@ def test_skipping_a_group_of_equal_rewards_changes_no_gradient():
 
 
 def test_gradient_checkpointing_changes_no_gradient():
-    plain = make_module(gradient_checkpointing="none")
+    plain = make_module(memory=MemorySettings(checkpointing="none"))
     rows, _, _ = make_rows(plain)
     expected = gradients(plain, rows)[0]
     for checkpointing, layers in (("selective", 1), ("full", 2)):
-        spared = make_module(gradient_checkpointing=checkpointing)
+        spared = make_module(memory=MemorySettings(checkpointing=checkpointing))
         assert torch.allclose(gradients(spared, rows)[0], expected, rtol=1e-10, atol=1e-15)
         assert spared.backbone.checkpointed_layers == layers
 
 
 def test_checkpointing_that_a_model_cannot_do_is_told(monkeypatch):
     monkeypatch.setattr(Backbone, "checkpointable_layers", 0)
-    with pytest.raises(ModelError, match=r"gradient_checkpointing is 'full'.*auto or none"):
-        make_module(gradient_checkpointing="full")
+    with pytest.raises(ModelError, match=r"model\.memory\.checkpointing is 'full'.*auto or none"):
+        make_module(memory=MemorySettings(checkpointing="full"))
 
 
 def fit(module, tmp_path, rounds=1, batches=None, callbacks=()):
     data = batches or [DocumentBatch(DOCUMENTS)] * rounds
     trainer = Trainer(
-        max_steps=rounds * module.policy_passes,
+        max_steps=rounds * module.learn.policy_passes,
         accelerator="cpu",
         devices=1,
         logger=False,
@@ -155,7 +154,7 @@ def fit(module, tmp_path, rounds=1, batches=None, callbacks=()):
 
 
 def test_one_step_moves_the_adapter_and_nothing_else(tmp_path):
-    module = make_module(policy_passes=2, optimizer=OptimizerSettings(learning_rate=1e-2))
+    module = make_module(learn=LearnSettings(policy_passes=2), optimizer=OptimizerSettings(learning_rate=1e-2))
     before = copy.deepcopy(dict(module.backbone.named_parameters()))
     trainer = fit(module, tmp_path)
     assert trainer.global_step == 2
@@ -181,14 +180,13 @@ def test_a_step_raises_the_probability_of_better_completions(tmp_path):
 
 
 def test_first_pass_old_log_probs_have_a_ratio_of_exactly_one(tmp_path):
-    module = make_module(torch.float32, old_log_probs="first_pass")
+    module = make_module(torch.float32, learn=LearnSettings(old_log_probs="first_pass"))
     fit(module, tmp_path)
     assert module.figures["policy/ratio"] == 1.0
     several = make_module(
-        old_log_probs="first_pass",
-        policy_passes=3,
+        learn=LearnSettings(old_log_probs="first_pass", policy_passes=3),
         optimizer=OptimizerSettings(learning_rate=5e-2, max_grad_norm=0),
-        clip=ClipSettings(0.01, 0.01),
+        loss=ClippedLoss(0.01, 0.01),
     )
     fit(several, tmp_path)
     assert several.figures["policy/ratio"] != 1.0
@@ -204,7 +202,7 @@ def final_adapter(tmp_path, **settings):
 def test_offloading_the_optimiser_changes_nothing(tmp_path):
     plain = final_adapter(tmp_path, optimizer={"offload": False})
     assert torch.equal(plain, final_adapter(tmp_path, optimizer={"offload": True}))
-    assert not torch.equal(plain, final_adapter(tmp_path, seed=1))
+    assert not torch.equal(plain, final_adapter(tmp_path, rollout=dataclasses.replace(ROLLOUT, seed=1)))
 
 
 def test_warm_up_and_clipping(tmp_path):
@@ -213,7 +211,7 @@ def test_warm_up_and_clipping(tmp_path):
     assert module.figures["optim/learning_rate"] == pytest.approx(1e-2 * 2 / 4)  # of the next step
     rows, _, _ = make_rows(module)
     gradients(module, rows)
-    module.optimizer_settings = OptimizerSettings(max_grad_norm=1e-5)
+    module.optimizer = OptimizerSettings(max_grad_norm=1e-5)
     before = module._clip_gradients()
     after = torch.cat([p.grad.flatten() for p in module.backbone.adapter_parameters()]).norm()
     assert before > 1e-5
@@ -231,9 +229,9 @@ def test_a_batch_that_teaches_nothing_still_counts(tmp_path):
 
 def test_options_of_the_ablations_train(tmp_path):
     for settings in (
-        {"reward": RewardSettings(own_information=0.1)},
-        {"reward": RewardSettings(objective="squish_novel", invalid=0.0), "advantage": "mean_std"},
-        {"budgets": ["40 chars", "16 tokens", "50% tokens"]},
+        {"rewards": [Squish(), OwnInformation(0.1)]},
+        {"rewards": [SquishNovel()], "learn": LearnSettings("mean_std", InvalidRule(0.0))},
+        {"rollout": dataclasses.replace(ROLLOUT, budgets=["40 chars", "16 tokens", "50% tokens"])},
     ):
         module = make_module(**settings)
         fit(module, tmp_path)
@@ -241,12 +239,14 @@ def test_options_of_the_ablations_train(tmp_path):
 
 
 def test_own_information_is_subtracted_from_the_reward():
-    module = make_module(reward=RewardSettings(own_information=0.1, invalid=0.0))
-    plain = make_module(reward=RewardSettings(invalid=0.0))
-    groups = module.rollout(module.training_prompts(DOCUMENTS))
+    learn = LearnSettings(invalid=InvalidRule(0.0))
+    module = make_module(rewards=[Squish(), OwnInformation(0.1)], learn=learn)
+    plain = make_module(learn=learn)
+    groups = module.sample(module.training_prompts(DOCUMENTS))
     scores = module.scorer.score_batch([_request(group) for group in groups])
-    reward, valid = module.rewards(groups, scores)
-    expected, _ = plain.rewards(groups, scores)
+    rewarded = module.judge(groups, scores)
+    reward, valid = (torch.stack([getattr(group, name) for group in rewarded]) for name in ("total", "valid"))
+    expected = torch.stack([group.total for group in plain.judge(groups, scores)])
     assert valid.any()
     for d, g in valid.nonzero().tolist():
         own = float(module.scorer.information([groups[d].summaries[g]])[0].sum())
@@ -270,27 +270,39 @@ def test_the_checkpoint_holds_the_adapter_and_never_the_base(tmp_path):
 
 def test_all_problems_are_reported_together():
     with pytest.raises(ConfigError) as caught:
-        SquishModule(group_size=1, budgets=["0%", "5%"], policy_passes=0, clip=ClipSettings(low=2.0))
+        SquishModule(
+            rollout=RolloutSettings(["0%", "5%"], group_size=1),
+            learn=LearnSettings(policy_passes=0),
+            loss=ClippedLoss(low=2.0),
+        )
     assert len(caught.value.problems) == 4
-    for word in ("group_size", "'0%'", "policy_passes", "clip.low"):
+    for word in (
+        "model.rollout.group_size",
+        "model.rollout.budgets: expected a budget above zero, but got '0%'",
+        "model.learn.policy_passes",
+        "model.loss (ClippedLoss): low must lie between 0 and 1, but is 2.0",
+    ):
         assert word in str(caught.value)
 
 
 def test_a_prompt_too_long_for_the_model_is_named():
     module = make_module()
     with pytest.raises(DataError, match=r"document 'long' has \d+ tokens.*data\.max_tokens"):
-        module.rollout(module.training_prompts([Document("x" * 5000, "long")]))
+        module.sample(module.training_prompts([Document("x" * 5000, "long")]))
 
 
 @pytest.mark.parametrize("old_log_probs", ["sampling", "first_pass"])
-def test_grouped_and_padded_training_end_in_the_same_adapter(old_log_probs, tmp_path):
+def test_shared_prefix_and_padded_training_end_in_the_same_adapter(old_log_probs, tmp_path):
     adapters = []
-    for grouping in ("grouped", "padded"):
-        module = make_module(grouping=grouping, policy_passes=3, old_log_probs=old_log_probs)
-        module.optimizer_settings = OptimizerSettings(learning_rate=0.01)
+    for passes in ("shared_prefix", "padded"):
+        module = make_module(
+            memory=MemorySettings(passes=passes),
+            learn=LearnSettings(policy_passes=3, old_log_probs=old_log_probs),
+            optimizer=OptimizerSettings(learning_rate=0.01),
+        )
         before = torch.cat([p.detach().flatten().clone() for p in module.backbone.adapter_parameters()])
         fit(module, tmp_path, rounds=2)
-        assert module.backbone.policy.grouped is (grouping == "grouped")
+        assert module.backbone.policy.passes.name == passes
         adapters.append(torch.cat([p.detach().flatten() for p in module.backbone.adapter_parameters()]))
     one, other = adapters
     assert (one - before).norm() > 0.01 * before.norm()
@@ -301,19 +313,19 @@ def run_out_above(monkeypatch, module, limits):
     """Makes the model raise out-of-memory errors in passes that are larger than the limits; returns what was raised."""
     raised = []
 
-    def guard(kind, size, after=None):
+    def guard(kind, size):
         if size > limits[kind]:
             raised.append((kind, size))
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
-    packed, hidden = module.backbone.policy.packed_hidden, module.scorer.reference.hidden
-    prefill = GroupedDecoder.prefill
+    passes, reference = module.backbone.policy.passes, module.scorer.reference
+    packed, hidden, prefill = passes.packed_hidden, reference.hidden, SharedPrefixDecoder.prefill
 
-    def packed_guarded(input_ids, position_ids, layout):
-        result = packed(input_ids, position_ids, layout)
-        if len(input_ids) > limits["learning"]:
+    def packed_guarded(token_ids, positions, groups):
+        result = packed(token_ids, positions, groups)
+        if len(token_ids) > limits["learning"]:
             # backward fails half-way, with some gradients already added
-            result.register_hook(lambda grad: guard("learning", len(input_ids)))
+            result.register_hook(lambda grad: guard("learning", len(token_ids)))
             (result.sum() * 3).backward(retain_graph=True)
         return result
 
@@ -325,9 +337,9 @@ def run_out_above(monkeypatch, module, limits):
         guard("rollout", self.group_size * len(prompts))
         return prefill(self, prompts)
 
-    monkeypatch.setattr(module.backbone.policy, "packed_hidden", packed_guarded)
-    monkeypatch.setattr(module.scorer.reference, "hidden", hidden_guarded)
-    monkeypatch.setattr(GroupedDecoder, "prefill", prefill_guarded)
+    monkeypatch.setattr(passes, "packed_hidden", packed_guarded)
+    monkeypatch.setattr(reference, "hidden", hidden_guarded)
+    monkeypatch.setattr(SharedPrefixDecoder, "prefill", prefill_guarded)
     return raised
 
 
@@ -369,7 +381,7 @@ def test_rollouts_and_scores_leave_nothing_behind_for_the_policy_passes():
     module.engine.get_ready()
     make_rows(module)  # the scorer remembers documents
     with AllocationTracker() as tracker:
-        groups = module.rollout(module.training_prompts(DOCUMENTS))
+        groups = module.sample(module.training_prompts(DOCUMENTS))
         results = module.scorer.score_batch([_request(group) for group in groups])
         gc.collect()
     held = [t for g in groups for t in (g.token_ids, g.mask, g.log_probs, g.entropies, g.finish)]
@@ -380,7 +392,7 @@ def test_rollouts_and_scores_leave_nothing_behind_for_the_policy_passes():
 @pytest.mark.slow
 def test_compiled_layers_and_loss_give_the_same_gradient(tmp_path):
     plain = make_module(torch.float32)
-    compiled = make_module(torch.float32, compile=True, gradient_checkpointing="selective")
+    compiled = make_module(torch.float32, memory=MemorySettings(compile=True, checkpointing="selective"))
     rows, _, _ = make_rows(plain)
     assert [r.completion_ids.tolist() for r in make_rows(compiled)[0]] == [r.completion_ids.tolist() for r in rows]
     expected, got = gradients(plain, rows)[0], gradients(compiled, rows)[0]

@@ -82,7 +82,14 @@ def test_all_problems_of_a_configuration_at_once(tiny_model_folder, tmp_path, ca
     ]
     code, _, err = run_cli(["fit", *tiny_arguments(tiny_model_folder, tmp_path), *changes], capsys)
     assert code == 2
-    for word in ("group_size", "'0%'", "batch_size", "entropy.window", "model.base: expected", "model.adapter"):
+    for word in (
+        "group_size",
+        "'0%'",
+        "batch_size",
+        "entropy.window",
+        "model.base_model.base: expected",
+        "model.adapter",
+    ):
         assert word in err
 
 

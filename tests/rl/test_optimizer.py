@@ -1,0 +1,84 @@
+"""Warm-up, and what a resumed run does with other settings."""
+
+import pytest
+import torch
+from torch import nn
+
+from squish_pl.rl.optimizer import OptimizerSettings, apply_settings, make_optimizer, state_on_device
+
+
+def rates(optimizer, schedule, steps):
+    found = []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+def parameter():
+    weight = nn.Parameter(torch.tensor([1.0, -2.0]))
+    weight.grad = torch.tensor([0.5, -0.25])
+    return weight
+
+
+def test_the_rate_rises_over_the_warm_up_and_stays():
+    optimizer, schedule = make_optimizer([parameter()], OptimizerSettings(learning_rate=0.1, warmup_steps=3))
+    assert rates(optimizer, schedule, 6) == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1], rel=1e-12)
+
+
+def test_a_run_resumed_in_its_warm_up_with_another_rate():
+    before = OptimizerSettings(learning_rate=0.1, warmup_steps=3, betas=(0.9, 0.99), weight_decay=0.5)
+    optimizer, schedule = make_optimizer([parameter()], before)
+    rates(optimizer, schedule, 2)
+    after = OptimizerSettings(learning_rate=0.4, warmup_steps=3, betas=(0.8, 0.95), weight_decay=0.25)
+    resumed, resumed_schedule = make_optimizer([parameter()], after)
+    resumed.load_state_dict(optimizer.state_dict())
+    resumed_schedule.load_state_dict(schedule.state_dict())
+    apply_settings(resumed, resumed_schedule, after)
+    group = resumed.param_groups[0]
+    assert (group["betas"], group["weight_decay"], group["initial_lr"]) == ((0.8, 0.95), 0.25, 0.4)
+    # the moments are those of before: two steps of the same gradient g under beta 0.9 leave 0.19 g
+    (state,) = resumed.state.values()
+    assert state["exp_avg"].tolist() == pytest.approx([0.19 * 0.5, 0.19 * -0.25], rel=1e-6)
+    assert state["step"] == 2
+    # the third of four steps of the warm-up, of the new rate; then it stays
+    assert rates(resumed, resumed_schedule, 3) == pytest.approx([0.3, 0.4, 0.4], rel=1e-12)
+
+
+def test_without_a_change_nothing_changes():
+    settings = OptimizerSettings(learning_rate=0.1, warmup_steps=3)
+    optimizer, schedule = make_optimizer([parameter()], settings)
+    rates(optimizer, schedule, 2)
+    before = optimizer.state_dict()["param_groups"]
+    apply_settings(optimizer, schedule, settings)
+    assert optimizer.state_dict()["param_groups"] == before
+
+
+def test_the_state_comes_for_a_step_and_goes(monkeypatch):
+    optimizer, _ = make_optimizer([parameter()], OptimizerSettings())
+    optimizer.step()
+    (state,) = optimizer.state.values()
+    with state_on_device(optimizer, torch.device("meta"), offload=True):
+        assert state["exp_avg"].device.type == state["exp_avg_sq"].device.type == "meta"
+        assert state["step"].device.type == "cpu"
+        state["exp_avg"], state["exp_avg_sq"] = torch.zeros(2), torch.zeros(2)  # "meta" gives nothing back
+    assert state["exp_avg"].device.type == "cpu"
+    with state_on_device(optimizer, torch.device("meta"), offload=False):
+        assert state["exp_avg"].device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"learning_rate": 0.0}, "optimizer.learning_rate"),
+        ({"learning_rate": float("nan")}, "optimizer.learning_rate"),
+        ({"betas": (0.9, 1.0)}, "optimizer.betas"),
+        ({"weight_decay": -0.1}, "optimizer.weight_decay"),
+        ({"max_grad_norm": float("inf")}, "optimizer.max_grad_norm"),
+        ({"warmup_steps": -1}, "optimizer.warmup_steps"),
+    ],
+)
+def test_settings_that_are_none(settings, words):
+    (problem,) = OptimizerSettings(**settings).problems()
+    assert problem.startswith(words)
