@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Optional
 
@@ -14,24 +16,33 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from squish_pl.budget import Budget
 from squish_pl.callbacks.card import model_card
-from squish_pl.errors import CheckpointError, report_problems
+from squish_pl.callbacks.run_folder import CHECKPOINT, adapter_round, set_aside, take_over
+from squish_pl.errors import report_problems
 from squish_pl.files import recover_folder
 from squish_pl.module import SquishModule
 from squish_pl.policy.adapter import save_adapter
+from squish_pl.rl.validation import budgets_of
+
+log = logging.getLogger(__name__)
 
 
 class AdapterCheckpoint(Checkpoint):
     """Saves adapter folders and the resumable checkpoint; each is written whole or not at all.
 
     Args:
-        dirpath: The run's folder. An earlier run found there is kept under another name, unless it is gone on with.
+        dirpath: The run's folder. Another run found there is kept under another name. A run that goes on from a
+            checkpoint elsewhere takes its `best/` and `last/` along.
         every_n_rounds: How often `last/` and `last.ckpt` are written; they are also written after each validation
             and at the end.
         monitor: Figure of the validation by which `best/` is chosen; by default the mean SQUISH over budgets, under the
             audit reference where there is one (val/audit_squish), else under the model that gives the reward
             (val/squish).
         mode: Whether more or less of it is better.
+
+    A run that goes on with another monitor, or validates otherwise, chooses its best anew: from its past validations
+    where they have the figure and that adapter is still there, else from the next one on.
     """
 
     def __init__(
@@ -50,11 +61,12 @@ class AdapterCheckpoint(Checkpoint):
         self.best: float | None = None
         self.best_round: int | None = None
         self._saved_round = -1
+        self._judged: dict[str, str] | None = None  # how; None in what was saved before this was kept
 
     @property
     def last_checkpoint(self) -> Path:
         """The checkpoint that a stopped run goes on from."""
-        return self.dirpath / "last.ckpt"
+        return self.dirpath / CHECKPOINT
 
     def monitored(self, module: SquishModule) -> str:
         """The figure by which `best/` is chosen in a run."""
@@ -62,23 +74,67 @@ class AdapterCheckpoint(Checkpoint):
 
     def keep_earlier_run(self) -> Path | None:
         """Renames the folder of an earlier run, so that a new one does not write over it; returns its new name."""
-        if not any((self.dirpath / name).exists() for name in ("best", "last", "last.ckpt")):
-            return None
-        number = 1
-        while (kept := self.dirpath.with_name(f"{self.dirpath.name}-earlier-{number}")).exists():
-            number += 1
-        try:
-            self.dirpath.rename(kept)
-        except OSError as error:
-            raise CheckpointError(
-                f"{self.dirpath} holds an earlier run and cannot be renamed ({error.strerror}): set checkpoint.dirpath"
-            ) from None
-        return kept
+        return set_aside(self.dirpath)
 
     def on_train_start(self, trainer: Trainer, pl_module: SquishModule) -> None:
-        """Makes room for a new run, now that it is sure to begin."""
-        if trainer.ckpt_path is None and not _is_trial(trainer) and (kept := self.keep_earlier_run()):
+        """Makes room for the run, now that it is sure to begin, and settles which adapter is its best so far."""
+        before, self._judged = self._judged, self._judge(trainer, pl_module)
+        if _is_trial(trainer):
+            return
+        if trainer.ckpt_path is None:
+            kept = self.keep_earlier_run()
+        else:
+            rounds = {"best": self.best_round, "last": pl_module.round}
+            kept = take_over(self.dirpath, Path(trainer.ckpt_path).expanduser(), rounds)
+        if kept is not None:
             print(f"\nan earlier run in {self.dirpath} is kept as {kept}")
+        if self.best_round is not None:
+            self._settle_best(trainer, pl_module, before, self._judged)
+
+    def _settle_best(
+        self, trainer: Trainer, module: SquishModule, before: Mapping[str, str] | None, now: Mapping[str, str]
+    ) -> None:
+        """Keeps the best of a run gone on with where it is the best still and its adapter is there."""
+        monitor, validations, best = self.monitored(module), module.validations, self.dirpath / "best"
+        best_round, value = self.best_round, self.best
+        if before is None:  # what was saved earlier tells by its figures
+            figures = validations.get(best_round or 0, {})
+            changed = ["checkpoint.monitor"] * (figures.get(monitor) != value)
+            changed += ["model.validation.budgets"] * (set(budgets_of(figures)) != set(_budgets(module)))
+        else:
+            changed = [key for key in now if before.get(key) != now[key]]
+        reason = f"{best} is not of round {best_round}"
+        if changed:
+            reason = f"{' and '.join(changed)} changed since the checkpoint"
+            best_round, value = None, None
+            if {"checkpoint.monitor", "checkpoint.mode", "model.validation.budgets"}.issuperset(changed):
+                best_round, value = best_of(validations, monitor, self.mode, _budgets(module))
+            if best_round == module.round:  # whose adapter is at hand
+                self._save_folder(trainer, module, "best")
+        if best_round is None or adapter_round(best) != best_round:
+            best_round, value = None, None
+        if changed or best_round is None:
+            outcome = "is chosen anew" if best_round is None else f"so far is that of round {best_round}"
+            log.warning("%s: the best adapter %s", reason, outcome)
+        self.best_round, self.best = best_round, value
+
+    def _judge(self, trainer: Trainer, module: SquishModule) -> dict[str, str]:
+        """What the monitored figure depends on beside the adapter, by the configuration's keys."""
+        monitor, settings = self.monitored(module), module.validation
+        data: Any = getattr(trainer, "datamodule", None)
+        documents = getattr(data, "validation_documents", None) or getattr(data, "documents", None)
+        return {
+            "checkpoint.monitor": monitor,
+            "checkpoint.mode": self.mode,
+            "model.validation.budgets": ", ".join(sorted(_budgets(module))),
+            "model.validation.temperature": str(settings.temperature),
+            "model.validation.audit": str(settings.audit) if "audit_" in monitor else "",
+            "model.score": f"{module.score.template}, {module.score.novel_ngram}",
+            "model.reference": f"{module.reference.others}, {module.reference.rule}",
+            "data.validation_documents": str(documents),
+            "data.validation_size": str(getattr(data, "validation_size", None)),
+            "trainer.limit_val_batches": str(trainer.limit_val_batches),
+        }
 
     def setup(self, trainer: Trainer, pl_module: SquishModule, stage: str) -> None:
         """Brings back a folder whose replacement was interrupted."""
@@ -149,12 +205,48 @@ class AdapterCheckpoint(Checkpoint):
         save_adapter(pl_module.backbone.model, self.dirpath / name, training, card)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far."""
-        return {"best": self.best, "best_round": self.best_round}
+        """The best value so far, and how it was judged."""
+        return {"best": self.best, "best_round": self.best_round, "judged": self._judged}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes it back."""
         self.best, self.best_round = state_dict["best"], state_dict["best_round"]
+        self._judged = state_dict.get("judged")
+
+
+def best_of(
+    validations: Mapping[int, Mapping[str, float]], monitor: str, mode: str, budgets: Sequence[str]
+) -> tuple[int, float] | tuple[None, None]:
+    """The round of a run's best validation, the first one among equals, and its figure.
+
+    Args:
+        validations: Figures by round; that before training (round 0) does not count.
+        monitor: Name of the figure.
+        mode: "max" or "min".
+        budgets: Means over budgets are taken over these.
+
+    Returns:
+        (None, None) where no validation has the figure.
+    """
+    found = {n: monitored_value(figures, monitor, budgets) for n, figures in sorted(validations.items()) if n > 0}
+    values = {n: value for n, value in found.items() if value is not None}
+    if not values:
+        return None, None
+    best = (max if mode == "max" else min)(values, key=lambda n: values[n])
+    return best, values[best]
+
+
+def monitored_value(figures: Mapping[str, float], monitor: str, budgets: Sequence[str]) -> float | None:
+    """A figure of a validation that may have gone over other budgets; None where it does not have it."""
+    if "@" in monitor or set(budgets_of(figures)) == set(budgets):
+        return figures.get(monitor)
+    parts = [figures.get(f"{monitor}@{budget}") for budget in budgets]
+    values = [part for part in parts if part is not None]
+    return sum(values) / len(values) if values and len(values) == len(parts) else None
+
+
+def _budgets(module: SquishModule) -> list[str]:
+    return [str(Budget.parse(text)) for text in module.validation.budgets]
 
 
 def _is_trial(trainer: Trainer) -> bool:
