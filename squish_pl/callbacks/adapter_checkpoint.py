@@ -41,8 +41,8 @@ class AdapterCheckpoint(Checkpoint):
             (val/squish).
         mode: Whether more or less of it is better.
 
-    A run that goes on with another monitor, or validates otherwise, chooses its best anew: from its past validations
-    where they have the figure and that adapter is still there, else from the next one on.
+    A run that goes on with another monitor, or validates otherwise, chooses its best anew: by its past validations,
+    where they have the figure and that adapter is still there, else from the checkpoint's own or the next one on.
     """
 
     def __init__(
@@ -62,6 +62,8 @@ class AdapterCheckpoint(Checkpoint):
         self.best_round: int | None = None
         self._saved_round = -1
         self._judged: dict[str, str] | None = None  # how; None in what was saved before this was kept
+        self._source: Path | None = None  # the checkpoint gone on with
+        self._settled = True  # whose the folder is, and what the best is so far
 
     @property
     def last_checkpoint(self) -> Path:
@@ -76,47 +78,63 @@ class AdapterCheckpoint(Checkpoint):
         """Renames the folder of an earlier run, so that a new one does not write over it; returns its new name."""
         return set_aside(self.dirpath)
 
+    def on_fit_start(self, trainer: Trainer, pl_module: SquishModule) -> None:
+        """Notes what the run goes on from; the folder is left alone until it is sure to begin."""
+        self._source = Path(trainer.ckpt_path).expanduser() if trainer.ckpt_path is not None else None
+        self._settled = False
+
     def on_train_start(self, trainer: Trainer, pl_module: SquishModule) -> None:
         """Makes room for the run, now that it is sure to begin, and settles which adapter is its best so far."""
-        before, self._judged = self._judged, self._judge(trainer, pl_module)
+        self._settle(trainer, pl_module)
+
+    def _settle(self, trainer: Trainer, module: SquishModule) -> None:
+        if self._settled:
+            return
+        self._settled = True
+        before, self._judged = self._judged, self._judge(trainer, module)
         if _is_trial(trainer):
             return
-        if trainer.ckpt_path is None:
+        if self._source is None:
+            self.best, self.best_round, self._saved_round = None, None, -1
             kept = self.keep_earlier_run()
         else:
-            rounds = {"best": self.best_round, "last": pl_module.round}
-            kept = take_over(self.dirpath, Path(trainer.ckpt_path).expanduser(), rounds)
+            kept = take_over(self.dirpath, self._source, {"best": self.best_round, "last": module.round})
         if kept is not None:
             print(f"\nan earlier run in {self.dirpath} is kept as {kept}")
-        if self.best_round is not None:
-            self._settle_best(trainer, pl_module, before, self._judged)
+        if self._source is not None:
+            self._settle_best(trainer, module, before, self._judged)
 
     def _settle_best(
         self, trainer: Trainer, module: SquishModule, before: Mapping[str, str] | None, now: Mapping[str, str]
     ) -> None:
         """Keeps the best of a run gone on with where it is the best still and its adapter is there."""
-        monitor, validations, best = self.monitored(module), module.validations, self.dirpath / "best"
-        best_round, value = self.best_round, self.best
-        if before is None:  # what was saved earlier tells by its figures
-            figures = validations.get(best_round or 0, {})
-            changed = ["checkpoint.monitor"] * (figures.get(monitor) != value)
-            changed += ["model.validation.budgets"] * (set(budgets_of(figures)) != set(_budgets(module)))
-        else:
-            changed = [key for key in now if before.get(key) != now[key]]
-        reason = f"{best} is not of round {best_round}"
-        if changed:
-            reason = f"{' and '.join(changed)} changed since the checkpoint"
-            best_round, value = None, None
-            if {"checkpoint.monitor", "checkpoint.mode", "model.validation.budgets"}.issuperset(changed):
-                best_round, value = best_of(validations, monitor, self.mode, _budgets(module))
-            if best_round == module.round:  # whose adapter is at hand
-                self._save_folder(trainer, module, "best")
-        if best_round is None or adapter_round(best) != best_round:
-            best_round, value = None, None
-        if changed or best_round is None:
-            outcome = "is chosen anew" if best_round is None else f"so far is that of round {best_round}"
+        monitor, validations, budgets = self.monitored(module), module.validations, _budgets(module)
+        changed: list[str] = []
+        if before is not None:
+            changed = [key for key in now if before.get(key, now[key]) != now[key]]
+        elif self.best_round is not None:  # what was saved earlier tells by its figures
+            figures = validations.get(self.best_round, {})
+            changed += ["checkpoint.monitor"] * (figures.get(monitor) != self.best)
+            changed += ["model.validation.budgets"] * (set(budgets_of(figures)) != set(budgets))
+        comparable = {"checkpoint.monitor", "checkpoint.mode", "model.validation.budgets"}.issuperset(changed)
+
+        reason = f"{' and '.join(changed)} changed since the checkpoint"
+        had_one = self.best_round is not None
+        if changed and comparable:
+            self.best_round, self.best = best_of(validations, monitor, self.mode, budgets)
+        elif changed:
+            self.best_round, self.best = None, None
+        lost = self.best_round is not None and adapter_round(self.dirpath / "best") != self.best_round
+        if lost:
+            reason = reason if changed else f"{self.dirpath / 'best'} is not that of round {self.best_round}"
+            self.best_round, self.best = None, None
+        # the checkpoint's own adapter is at hand, and may have been saved before it was judged
+        value = monitored_value(validations.get(module.round, {}), monitor, budgets)
+        if comparable and value is not None and module.round > 0:
+            self._keep_if_best(trainer, module, value)
+        if had_one and (changed or lost):
+            outcome = "is chosen anew" if self.best_round is None else f"so far is that of round {self.best_round}"
             log.warning("%s: the best adapter %s", reason, outcome)
-        self.best_round, self.best = best_round, value
 
     def _judge(self, trainer: Trainer, module: SquishModule) -> dict[str, str]:
         """What the monitored figure depends on beside the adapter, by the configuration's keys."""
@@ -129,10 +147,12 @@ class AdapterCheckpoint(Checkpoint):
             "model.validation.budgets": ", ".join(sorted(_budgets(module))),
             "model.validation.temperature": str(settings.temperature),
             "model.validation.audit": str(settings.audit) if "audit_" in monitor else "",
+            "model.prompt": str(module.prompt),
+            "model.rollout.max_new_tokens": str(module.rollout.max_new_tokens),
             "model.score": f"{module.score.template}, {module.score.novel_ngram}",
             "model.reference": f"{module.reference.others}, {module.reference.rule}",
             "data.validation_documents": str(documents),
-            "data.validation_size": str(getattr(data, "validation_size", None)),
+            **{f"data.{name}": str(getattr(data, name, None)) for name in ("validation_size", "max_tokens")},
             "trainer.limit_val_batches": str(trainer.limit_val_batches),
         }
 
@@ -161,18 +181,23 @@ class AdapterCheckpoint(Checkpoint):
         Raises:
             KeyError: The validation has no figure of the monitored name; the message names those there are.
         """
+        self._settle(trainer, pl_module)  # a run without a round to go has not begun
         figures, monitor = pl_module.validations[pl_module.round], self.monitored(pl_module)
         if monitor not in figures:
             raise KeyError(f"checkpoint.monitor is {monitor!r}, but the validation has {sorted(figures)}")
-        value = figures[monitor]
-        if self.best is None or (value > self.best if self.mode == "max" else value < self.best):
-            self.best, self.best_round = value, pl_module.round
-            self._save_folder(trainer, pl_module, "best")
+        self._keep_if_best(trainer, pl_module, figures[monitor])
         self._saved_round = -1  # the best value belongs into the checkpoint
         self._save_last(trainer, pl_module)
 
+    def _keep_if_best(self, trainer: Trainer, module: SquishModule, value: float) -> None:
+        if self.best is None or (value > self.best if self.mode == "max" else value < self.best):
+            self.best, self.best_round = value, module.round
+            self._save_folder(trainer, module, "best")
+
     def on_exception(self, trainer: Trainer, pl_module: SquishModule, exception: BaseException) -> None:
         """Saves where the system asked the run to end (Lightning waits for the round's end); tells how to go on."""
+        if not self._settled:  # the folder may be another run's
+            return
         if isinstance(exception, SIGTERMException):
             self._save_last(trainer, pl_module)
         if isinstance(exception, (SIGTERMException, KeyboardInterrupt)) and self.last_checkpoint.exists():

@@ -58,16 +58,17 @@ def print_fit_report(module: SquishModule, trainer: Trainer, checkpoint: Adapter
     console = Console()
     rounds = sorted(r for r, figures in module.validations.items() if figures)
     if rounds:
-        last = module.validations[rounds[-1]]
-        alike = [r for r in rounds if shared_budgets([module.validations[r], last])]
+        newest = module.validations[rounds[-1]]
+        alike = [r for r in rounds if shared_budgets([module.validations[r], newest])]
         columns = {f"round {r}" if r else "before": module.validations[r] for r in dict.fromkeys((alike[0], alike[-1]))}
         _print_scores(console, f"After {counted(module.round, 'round')}", columns)
     if checkpoint is not None:
-        best = checkpoint.dirpath / "best"
+        best, last = checkpoint.dirpath / "best", checkpoint.dirpath / "last"
         chosen = checkpoint.best_round is not None and best.is_dir()
-        console.print(Text(f"adapter: {best if chosen else checkpoint.dirpath / 'last'}"), soft_wrap=True)
+        if chosen or last.is_dir():
+            console.print(Text(f"adapter: {best if chosen else last}"), soft_wrap=True)
         monitor = checkpoint.monitored(module)
-        if checkpoint.best_round not in (None, module.round):
+        if chosen and checkpoint.best_round != module.round:
             console.print(Text(f"(best is round {checkpoint.best_round}, {monitor} {checkpoint.best:.4f})"))
         if chosen:
             console.print(Text(judge(module, monitor)), soft_wrap=True)
