@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Optional
 
@@ -14,24 +16,33 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from squish_pl.budget import Budget
 from squish_pl.callbacks.card import model_card
-from squish_pl.errors import CheckpointError, report_problems
+from squish_pl.callbacks.run_folder import CHECKPOINT, adapter_round, set_aside, take_over
+from squish_pl.errors import report_problems
 from squish_pl.files import recover_folder
 from squish_pl.module import SquishModule
 from squish_pl.policy.adapter import save_adapter
+from squish_pl.rl.validation import budgets_of
+
+log = logging.getLogger(__name__)
 
 
 class AdapterCheckpoint(Checkpoint):
     """Saves adapter folders and the resumable checkpoint; each is written whole or not at all.
 
     Args:
-        dirpath: The run's folder. An earlier run found there is kept under another name, unless it is gone on with.
+        dirpath: The run's folder. Another run found there is kept under another name. A run that goes on from a
+            checkpoint elsewhere takes its `best/` and `last/` along.
         every_n_rounds: How often `last/` and `last.ckpt` are written; they are also written after each validation
             and at the end.
         monitor: Figure of the validation by which `best/` is chosen; by default the mean SQUISH over budgets, under the
             audit reference where there is one (val/audit_squish), else under the model that gives the reward
             (val/squish).
         mode: Whether more or less of it is better.
+
+    A run that goes on with another monitor, or validates otherwise, chooses its best anew: by its past validations,
+    where they have the figure and that adapter is still there, else from the checkpoint's own or the next one on.
     """
 
     def __init__(
@@ -50,11 +61,14 @@ class AdapterCheckpoint(Checkpoint):
         self.best: float | None = None
         self.best_round: int | None = None
         self._saved_round = -1
+        self._judged: dict[str, str] | None = None  # how; None in what was saved before this was kept
+        self._source: Path | None = None  # the checkpoint gone on with
+        self._settled = True  # whose the folder is, and what the best is so far
 
     @property
     def last_checkpoint(self) -> Path:
         """The checkpoint that a stopped run goes on from."""
-        return self.dirpath / "last.ckpt"
+        return self.dirpath / CHECKPOINT
 
     def monitored(self, module: SquishModule) -> str:
         """The figure by which `best/` is chosen in a run."""
@@ -62,23 +76,85 @@ class AdapterCheckpoint(Checkpoint):
 
     def keep_earlier_run(self) -> Path | None:
         """Renames the folder of an earlier run, so that a new one does not write over it; returns its new name."""
-        if not any((self.dirpath / name).exists() for name in ("best", "last", "last.ckpt")):
-            return None
-        number = 1
-        while (kept := self.dirpath.with_name(f"{self.dirpath.name}-earlier-{number}")).exists():
-            number += 1
-        try:
-            self.dirpath.rename(kept)
-        except OSError as error:
-            raise CheckpointError(
-                f"{self.dirpath} holds an earlier run and cannot be renamed ({error.strerror}): set checkpoint.dirpath"
-            ) from None
-        return kept
+        return set_aside(self.dirpath)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: SquishModule) -> None:
+        """Notes what the run goes on from; the folder is left alone until it is sure to begin."""
+        self._source = Path(trainer.ckpt_path).expanduser() if trainer.ckpt_path is not None else None
+        self._settled = False
 
     def on_train_start(self, trainer: Trainer, pl_module: SquishModule) -> None:
-        """Makes room for a new run, now that it is sure to begin."""
-        if trainer.ckpt_path is None and not _is_trial(trainer) and (kept := self.keep_earlier_run()):
+        """Makes room for the run, now that it is sure to begin, and settles which adapter is its best so far."""
+        self._settle(trainer, pl_module)
+
+    def _settle(self, trainer: Trainer, module: SquishModule) -> None:
+        if self._settled:
+            return
+        self._settled = True
+        before, self._judged = self._judged, self._judge(trainer, module)
+        if _is_trial(trainer):
+            return
+        if self._source is None:
+            self.best, self.best_round, self._saved_round = None, None, -1
+            kept = self.keep_earlier_run()
+        else:
+            kept = take_over(self.dirpath, self._source, {"best": self.best_round, "last": module.round})
+        if kept is not None:
             print(f"\nan earlier run in {self.dirpath} is kept as {kept}")
+        if self._source is not None:
+            self._settle_best(trainer, module, before, self._judged)
+
+    def _settle_best(
+        self, trainer: Trainer, module: SquishModule, before: Mapping[str, str] | None, now: Mapping[str, str]
+    ) -> None:
+        """Keeps the best of a run gone on with where it is the best still and its adapter is there."""
+        monitor, validations, budgets = self.monitored(module), module.validations, _budgets(module)
+        changed: list[str] = []
+        if before is not None:
+            changed = [key for key in now if before.get(key, now[key]) != now[key]]
+        elif self.best_round is not None:  # what was saved earlier tells by its figures
+            figures = validations.get(self.best_round, {})
+            changed += ["checkpoint.monitor"] * (figures.get(monitor) != self.best)
+            changed += ["model.validation.budgets"] * (set(budgets_of(figures)) != set(budgets))
+        comparable = {"checkpoint.monitor", "checkpoint.mode", "model.validation.budgets"}.issuperset(changed)
+
+        reason = f"{' and '.join(changed)} changed since the checkpoint"
+        had_one = self.best_round is not None
+        if changed and comparable:
+            self.best_round, self.best = best_of(validations, monitor, self.mode, budgets)
+        elif changed:
+            self.best_round, self.best = None, None
+        lost = self.best_round is not None and adapter_round(self.dirpath / "best") != self.best_round
+        if lost:
+            reason = reason if changed else f"{self.dirpath / 'best'} is not that of round {self.best_round}"
+            self.best_round, self.best = None, None
+        # the checkpoint's own adapter is at hand, and may have been saved before it was judged
+        value = monitored_value(validations.get(module.round, {}), monitor, budgets)
+        if comparable and value is not None and module.round > 0:
+            self._keep_if_best(trainer, module, value)
+        if had_one and (changed or lost):
+            outcome = "is chosen anew" if self.best_round is None else f"so far is that of round {self.best_round}"
+            log.warning("%s: the best adapter %s", reason, outcome)
+
+    def _judge(self, trainer: Trainer, module: SquishModule) -> dict[str, str]:
+        """What the monitored figure depends on beside the adapter, by the configuration's keys."""
+        monitor, settings = self.monitored(module), module.validation
+        data: Any = getattr(trainer, "datamodule", None)
+        documents = getattr(data, "validation_documents", None) or getattr(data, "documents", None)
+        return {
+            "checkpoint.monitor": monitor,
+            "checkpoint.mode": self.mode,
+            "model.validation.budgets": ", ".join(sorted(_budgets(module))),
+            "model.validation.temperature": str(settings.temperature),
+            "model.validation.audit": str(settings.audit) if "audit_" in monitor else "",
+            "model.prompt": str(module.prompt),
+            "model.rollout.max_new_tokens": str(module.rollout.max_new_tokens),
+            "model.score": f"{module.score.template}, {module.score.novel_ngram}",
+            "model.reference": f"{module.reference.others}, {module.reference.rule}",
+            "data.validation_documents": str(documents),
+            **{f"data.{name}": str(getattr(data, name, None)) for name in ("validation_size", "max_tokens")},
+            "trainer.limit_val_batches": str(trainer.limit_val_batches),
+        }
 
     def setup(self, trainer: Trainer, pl_module: SquishModule, stage: str) -> None:
         """Brings back a folder whose replacement was interrupted."""
@@ -105,18 +181,23 @@ class AdapterCheckpoint(Checkpoint):
         Raises:
             KeyError: The validation has no figure of the monitored name; the message names those there are.
         """
+        self._settle(trainer, pl_module)  # a run without a round to go has not begun
         figures, monitor = pl_module.validations[pl_module.round], self.monitored(pl_module)
         if monitor not in figures:
             raise KeyError(f"checkpoint.monitor is {monitor!r}, but the validation has {sorted(figures)}")
-        value = figures[monitor]
-        if self.best is None or (value > self.best if self.mode == "max" else value < self.best):
-            self.best, self.best_round = value, pl_module.round
-            self._save_folder(trainer, pl_module, "best")
+        self._keep_if_best(trainer, pl_module, figures[monitor])
         self._saved_round = -1  # the best value belongs into the checkpoint
         self._save_last(trainer, pl_module)
 
+    def _keep_if_best(self, trainer: Trainer, module: SquishModule, value: float) -> None:
+        if self.best is None or (value > self.best if self.mode == "max" else value < self.best):
+            self.best, self.best_round = value, module.round
+            self._save_folder(trainer, module, "best")
+
     def on_exception(self, trainer: Trainer, pl_module: SquishModule, exception: BaseException) -> None:
         """Saves where the system asked the run to end (Lightning waits for the round's end); tells how to go on."""
+        if not self._settled:  # the folder may be another run's
+            return
         if isinstance(exception, SIGTERMException):
             self._save_last(trainer, pl_module)
         if isinstance(exception, (SIGTERMException, KeyboardInterrupt)) and self.last_checkpoint.exists():
@@ -149,12 +230,48 @@ class AdapterCheckpoint(Checkpoint):
         save_adapter(pl_module.backbone.model, self.dirpath / name, training, card)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far."""
-        return {"best": self.best, "best_round": self.best_round}
+        """The best value so far, and how it was judged."""
+        return {"best": self.best, "best_round": self.best_round, "judged": self._judged}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes it back."""
         self.best, self.best_round = state_dict["best"], state_dict["best_round"]
+        self._judged = state_dict.get("judged")
+
+
+def best_of(
+    validations: Mapping[int, Mapping[str, float]], monitor: str, mode: str, budgets: Sequence[str]
+) -> tuple[int, float] | tuple[None, None]:
+    """The round of a run's best validation, the first one among equals, and its figure.
+
+    Args:
+        validations: Figures by round; that before training (round 0) does not count.
+        monitor: Name of the figure.
+        mode: "max" or "min".
+        budgets: Means over budgets are taken over these.
+
+    Returns:
+        (None, None) where no validation has the figure.
+    """
+    found = {n: monitored_value(figures, monitor, budgets) for n, figures in sorted(validations.items()) if n > 0}
+    values = {n: value for n, value in found.items() if value is not None}
+    if not values:
+        return None, None
+    best = (max if mode == "max" else min)(values, key=lambda n: values[n])
+    return best, values[best]
+
+
+def monitored_value(figures: Mapping[str, float], monitor: str, budgets: Sequence[str]) -> float | None:
+    """A figure of a validation that may have gone over other budgets; None where it does not have it."""
+    if "@" in monitor or set(budgets_of(figures)) == set(budgets):
+        return figures.get(monitor)
+    parts = [figures.get(f"{monitor}@{budget}") for budget in budgets]
+    values = [part for part in parts if part is not None]
+    return sum(values) / len(values) if values and len(values) == len(parts) else None
+
+
+def _budgets(module: SquishModule) -> list[str]:
+    return [str(Budget.parse(text)) for text in module.validation.budgets]
 
 
 def _is_trial(trainer: Trainer) -> bool:

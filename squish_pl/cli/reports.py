@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -17,7 +18,7 @@ from squish_pl.rl.validation import budgets_of, estimate_of
 
 
 def score_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> Table:
-    """SQUISH and SQUISH-novel at each budget, a column for each validation, the copying baseline last.
+    """SQUISH and SQUISH-novel at each budget that all have, a column for each validation, the copying baseline last.
 
     Args:
         title: Above the table.
@@ -29,11 +30,17 @@ def score_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> Table
     table.add_column("score")
     for heading in (*columns, "copied opening"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for budget in budgets_of(figures):
+    for budget in shared_budgets(columns.values()):
         for key, lead, name in (("squish", "lead", "SQUISH"), ("novel", "lead_novel", "novel")):
             cells = [_cell(column, key, budget) for column in columns.values()]
             table.add_row(budget, name, *cells, _cell(figures, lead, budget))
     return table
+
+
+def shared_budgets(validations: Iterable[Mapping[str, float]]) -> list[str]:
+    """The budgets that all of them went over, in the last one's order; a run gone on with may have changed them."""
+    found = [budgets_of(figures) for figures in validations]
+    return [budget for budget in found[-1] if all(budget in budgets for budgets in found)]
 
 
 def print_validation_report(module: SquishModule) -> None:
@@ -43,41 +50,49 @@ def print_validation_report(module: SquishModule) -> None:
         console.print("nothing was validated: trainer.limit_val_batches left no document")
         return
     documents = len({line.document_id for line in module.validated})
-    console.print(
-        score_table(
-            f"{documents} documents: SQUISH and SQUISH-novel, mean [95 % interval]",
-            {"policy": module.validations[module.round]},
-        )
-    )
-    _print_shares(console, {"policy": module.validations[module.round]})
+    _print_scores(console, counted(documents, "document"), {"policy": module.validations[module.round]})
 
 
 def print_fit_report(module: SquishModule, trainer: Trainer, checkpoint: AdapterCheckpoint | None) -> None:
     """Scores before and after, where the adapter is, and how to look at the run."""
     console = Console()
-    rounds = sorted(module.validations)
+    rounds = sorted(r for r, figures in module.validations.items() if figures)
     if rounds:
-        columns = {
-            f"round {r}" if r else "before": module.validations[r] for r in dict.fromkeys((rounds[0], rounds[-1]))
-        }
-        console.print(
-            score_table(f"After {module.round} rounds: SQUISH and SQUISH-novel, mean [95 % interval]", columns)
-        )
-        _print_shares(console, columns)
+        newest = module.validations[rounds[-1]]
+        alike = [r for r in rounds if shared_budgets([module.validations[r], newest])]
+        columns = {f"round {r}" if r else "before": module.validations[r] for r in dict.fromkeys((alike[0], alike[-1]))}
+        _print_scores(console, f"After {counted(module.round, 'round')}", columns)
     if checkpoint is not None:
-        best = checkpoint.dirpath / "best"
-        console.print(Text(f"adapter: {best if best.is_dir() else checkpoint.dirpath / 'last'}"), soft_wrap=True)
-        if checkpoint.best_round not in (None, module.round):
-            monitor = checkpoint.monitored(module)
+        best, last = checkpoint.dirpath / "best", checkpoint.dirpath / "last"
+        chosen = checkpoint.best_round is not None and best.is_dir()
+        if chosen or last.is_dir():
+            console.print(Text(f"adapter: {best if chosen else last}"), soft_wrap=True)
+        monitor = checkpoint.monitored(module)
+        if chosen and checkpoint.best_round != module.round:
             console.print(Text(f"(best is round {checkpoint.best_round}, {monitor} {checkpoint.best:.4f})"))
-        console.print(Text(judge(module, checkpoint.monitored(module))), soft_wrap=True)
-    if trainer.logger is not None and trainer.logger.save_dir:
-        console.print(Text(f"dashboard: tensorboard --logdir {trainer.logger.save_dir}"), soft_wrap=True)
+        if chosen:
+            console.print(Text(judge(module, monitor)), soft_wrap=True)
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger) and logger.save_dir:
+            console.print(Text(f"dashboard: tensorboard --logdir {logger.save_dir}"), soft_wrap=True)
 
 
 def print_prediction_report(path: str, count: int) -> None:
     """Where the summaries are."""
-    Console().print(Text(f"{count} summaries written to {path}"), soft_wrap=True)
+    written = f"{count} summary" if count == 1 else f"{count} summaries"
+    Console().print(Text(f"{written} written to {path}"), soft_wrap=True)
+
+
+def counted(count: int, noun: str) -> str:
+    """ "1 round", "2 rounds"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _print_scores(console: Console, what: str, columns: Mapping[str, Mapping[str, float]]) -> None:
+    intervals = any(key.startswith("val/squish_low@") for figures in columns.values() for key in figures)
+    mean = ", mean [95 % interval]" if intervals else ""  # one document has no mean to speak of, and no interval
+    console.print(score_table(f"{what}: SQUISH and SQUISH-novel{mean}", columns))
+    _print_shares(console, columns)
 
 
 def _cell(figures: Mapping[str, float], key: str, budget: str) -> str:

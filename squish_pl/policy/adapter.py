@@ -1,21 +1,17 @@
-"""The adapter: its settings, and PEFT adapter folders, read with a check of the base, written whole or not at all."""
+"""The adapter: its settings, and PEFT adapter folders, written whole or not at all (read: see `adapter_loading`)."""
 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, PeftConfig, PeftModel
-from transformers import PreTrainedModel
+from peft import LoraConfig, PeftModel
 
-from squish_pl.errors import ModelError, first_line
+from squish_pl.errors import ModelError
 from squish_pl.files import replace_folder
-
-log = logging.getLogger(__name__)
 
 TRAINING_FILE = "squish.json"  #: beside PEFT's own files: fingerprint of the base, settings and scores
 
@@ -54,40 +50,6 @@ class LoraSettings:
         return LoraConfig(
             r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=targets, task_type="CAUSAL_LM"
         )
-
-
-def load_adapter(model: PreTrainedModel, folder: str, base_fingerprint: str, base: str | None = None) -> PeftModel:
-    """Puts a saved adapter onto its base model, ready to learn on.
-
-    Args:
-        model: The base model.
-        folder: A PEFT adapter folder.
-        base_fingerprint: Of `model`.
-        base: The base's name as users know it.
-
-    Raises:
-        ModelError: The folder is no adapter, or the adapter was made for another base.
-    """
-    path = Path(folder).expanduser()
-    if not is_adapter_folder(path):
-        raise ModelError(f"expected a PEFT adapter folder (with adapter_config.json), but {folder!r} is none")
-    what = f"the adapter {folder!r}"
-    training = read_training_file(path)
-    check_base(training.get("base_fingerprint"), base_fingerprint, what)
-    made_for = None
-    try:
-        made_for = PeftConfig.from_pretrained(str(path)).base_model_name_or_path
-        if not training and made_for != base:
-            log.warning(
-                "%s names %r as its base, and this is %r: nothing but the shapes can be checked", what, made_for, base
-            )
-        return PeftModel.from_pretrained(model, str(path), is_trainable=True)
-    except Exception as error:  # damaged files fail in many ways
-        reason = first_line(error)
-        raise ModelError(
-            f"{what} does not fit this base model ({reason}); name the base it was trained on, "
-            f"which it calls {made_for or 'by no name'!r}"
-        ) from None
 
 
 def check_base(expected: str | None, actual: str, what: str) -> None:

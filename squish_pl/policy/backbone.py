@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -22,7 +22,8 @@ from squish_pl.errors import CheckpointError, ModelError
 from squish_pl.lm.fingerprint import fingerprint
 from squish_pl.lm.language_model import LanguageModel, has_adapter
 from squish_pl.lm.log_probs import token_log_probs
-from squish_pl.policy.adapter import LoraSettings, load_adapter
+from squish_pl.policy.adapter import LoraSettings
+from squish_pl.policy.adapter_loading import adapter_off, load_adapter, load_weights, some
 from squish_pl.policy.passes import Passes
 from squish_pl.score.reference import ReferenceModel
 
@@ -106,14 +107,15 @@ class Backbone(nn.Module):
         """Puts adapter weights in place.
 
         Raises:
-            CheckpointError: Names or shapes differ from this adapter's.
+            CheckpointError: Names or shapes differ from this adapter's; the message names and counts them.
         """
-        mine = self.adapter_state()
-        if {k: v.shape for k, v in mine.items()} != {k: v.shape for k, v in state.items()}:
+        here, there = ({name: t.shape for name, t in tensors.items()} for tensors in (self.adapter_state(), state))
+        if differ := {name for name in here.keys() | there.keys() if here.get(name) != there.get(name)}:
             raise CheckpointError(
-                "the checkpoint's adapter does not fit this one: use the base and the lora settings it was trained with"
+                f"the checkpoint's adapter does not fit this one: {len(differ)} of the weights differ in name or shape "
+                f"({some(differ)}); use the base and the lora settings it was trained with"
             )
-        set_peft_model_state_dict(self.model, dict(state))
+        load_weights(self.model, state, "the checkpoint's adapter")
 
     @property
     def checkpointable_layers(self) -> int:
@@ -226,7 +228,9 @@ class PolicyView:
 
     def head(self, hidden: Tensor) -> Tensor:
         """[N, H] -> [N, V] logits."""
-        return self._backbone().language_model.head(hidden)
+        backbone = self._backbone()
+        with backbone.precision():  # the head may have an adapter too
+            return backbone.language_model.head(hidden)
 
     @contextmanager
     def generating(self) -> Iterator[PreTrainedModel]:
@@ -287,13 +291,3 @@ class _Handle:
 
     def __call__(self) -> Backbone:
         return self._backbone
-
-
-@contextmanager
-def adapter_off(model: PeftModel | PreTrainedModel) -> Iterator[None]:
-    """Switches every adapter layer off, makes sure that it is, and back on."""
-    with model.disable_adapter() if isinstance(model, PeftModel) else nullcontext():
-        on = [name for name, m in model.named_modules() if isinstance(m, BaseTunerLayer) and not m.disable_adapters]
-        if on:
-            raise RuntimeError(f"adapter layers still on while the reference runs: {on[:3]}")
-        yield

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from squish_pl.budget import Budget
+from squish_pl.errors import SquishError
 from squish_pl.score.bootstrap import Estimate, estimate
 from squish_pl.score.scorer import Scorer, ScoreRequest
 from squish_pl.types import Document, Scores
@@ -38,6 +40,9 @@ class SquishMetric(Metric):
     Every document counts the same, on however many processes it was scored: the single scores are gathered, so the
     mean is that of all documents together.
 
+    In a `MetricCollection` every metric keeps its own scores: unlike torchmetrics' own, two of them never join into one
+    compute group, however equal their scores are at first (their budgets, scorers or copying rules differ).
+
     Args:
         scorer: Shared, not copied, when the metric is cloned.
         budget: Cap on each summary's length.
@@ -54,6 +59,7 @@ class SquishMetric(Metric):
     higher_is_better = True
     is_differentiable = False
     values: list[Tensor]
+    owner: Tensor
 
     def __init__(self, scorer: Scorer, budget: Budget | str | None = "10%", novel: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -61,6 +67,8 @@ class SquishMetric(Metric):
         self.budget = None if budget is None else Budget.parse(budget)
         self.novel = novel
         self.add_state("values", default=[], dist_reduce_fx="cat")
+        # collections join metrics whose states are equal, and share states where they are told to: this one tells
+        self.add_state("owner", default=_new_owner(), dist_reduce_fx=_first)
         self.set_dtype(torch.float64)  # what a process without documents stands in with, must match the others
 
     def update(self, documents: Sequence[Document | str], summaries: Sequence[str | None]) -> None:
@@ -90,4 +98,56 @@ class SquishMetric(Metric):
         return self.estimate(confidence)[1:]
 
     def _all(self) -> Tensor:
+        self._check_owner()
         return dim_zero_cat(self.values) if len(self.values) else torch.zeros(0, dtype=torch.float64)
+
+    # ---- whose scores the states hold ----
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Gathers the scores of all processes; see `Metric.sync`."""
+        self._check_owner()  # afterwards the first process's owner stands for all
+        super().sync(*args, **kwargs)
+
+    def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
+        """Adds another metric's scores; see `Metric.merge_state`."""
+        if isinstance(incoming_state, SquishMetric):
+            incoming_state._check_owner()
+        if isinstance(incoming_state, dict):
+            incoming_state = {"owner": self.owner} | incoming_state
+        super().merge_state(incoming_state)
+        self.owner = self._mine.clone()
+
+    def persistent(self, mode: bool = False) -> None:
+        """Whether the scores are part of `state_dict`; whose they are never is."""
+        super().persistent(mode)
+        self._persistent["owner"] = False
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Makes a copy, or what was pickled, a metric of its own."""
+        super().__setstate__(state)
+        before, mine = self._mine, _new_owner().to(self._mine)
+        self._defaults = self._defaults | {"owner": mine}
+        for states in (self.__dict__, self._cache):
+            if states and torch.equal(cast(Tensor, states["owner"]), before):
+                states["owner"] = mine.clone()
+
+    @property
+    def _mine(self) -> Tensor:
+        return cast(Tensor, self._defaults["owner"])
+
+    def _check_owner(self) -> None:
+        if not self._is_synced and not torch.equal(self.owner, self._mine):
+            raise SquishError(
+                "a SquishMetric cannot share its scores with another metric, which may have another budget, scorer or "
+                "copying rule: leave it out of the collection's compute_groups"
+            )
+
+
+def _new_owner() -> Tensor:
+    """[16] random bytes: so far apart that no tolerance takes two for one; of no seeded generator."""
+    return torch.tensor(list(uuid.uuid4().bytes), dtype=torch.float64)
+
+
+def _first(owners: Tensor) -> Tensor:
+    """[N, 16] -> [16]."""
+    return owners[0]
