@@ -205,6 +205,29 @@ def test_offloading_the_optimiser_changes_nothing(tmp_path):
     assert not torch.equal(plain, final_adapter(tmp_path, rollout=dataclasses.replace(ROLLOUT, seed=1)))
 
 
+class Broken(ClippedLoss):
+    """A loss that is not a number from its second pass on."""
+
+    calls = 0
+
+    def __call__(self, *tensors):
+        self.calls += 1
+        parts = super().__call__(*tensors)
+        return parts if self.calls == 1 else parts._replace(loss=parts.loss * float("nan"))
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_counts_for_nothing(tmp_path):
+    learn, memory = LearnSettings(policy_passes=2), MemorySettings(micro_batch_tokens=100_000)
+    module = make_module(loss=Broken(), learn=learn, memory=memory)
+    saved = AdapterCheckpoint(dirpath=str(tmp_path / "run"), every_n_rounds=1)
+    with pytest.raises(SquishError, match=r"round 1: the loss is nan .* Lower the learning rate"):
+        fit(module, tmp_path, callbacks=[saved])
+    assert module.loss.calls == 2  # the first pass went well
+    assert module.round == 0
+    assert module.figures == {}
+    assert not saved.last_checkpoint.exists()
+
+
 def test_warm_up_and_clipping(tmp_path):
     module = make_module(optimizer=OptimizerSettings(learning_rate=1e-2, warmup_steps=3))
     fit(module, tmp_path, rounds=1)

@@ -91,7 +91,7 @@ class Baseline:
 
     def scores(self, scorer: Scorer, asked: Sequence[tuple[Document, Budget]]) -> list[dict[str, float]]:
         """`lead` and `lead_novel` of each document's opening."""
-        new = [(d, b) for d, b in asked if (d.text, b) not in self._known]
+        new = [(d, b) for d, b in dict.fromkeys(asked) if (d.text, b) not in self._known]
         requests = [ScoreRequest(d, [lead(d.text, b, scorer.tokenizer)], b) for d, b in new]
         for (document, budget), scores in zip(new, scorer.score_batch(requests), strict=True):
             named = _named(scores)

@@ -5,11 +5,11 @@ import markdown
 import pytest
 
 from squish_pl.callbacks import AdapterCheckpoint, SampleSummaries
-from squish_pl.callbacks.card import score_table
 from squish_pl.markdown import escape
-from squish_pl.rl.validation import Validated, summarise
+from squish_pl.rl.validation import Validated, ValidationSettings
 
-LINE = Validated("one", "Opening", "10%", "A summary.", "closed", True, 0.05, 0.02, 0.1, -0.01)
+SCORES = {"squish": 0.05, "novel": 0.02, "lead": 0.1, "lead_novel": -0.01}
+LINE = Validated("one", "Opening", "10%", "A summary.", "closed", True, SCORES)
 
 
 @pytest.mark.parametrize(
@@ -45,32 +45,17 @@ def test_the_table_shows_the_first_documents_and_says_why_there_is_no_summary():
     assert "| 0.0500 | 0.0200 | 0.1000 |" in rows[0]
 
 
-def test_summaries_of_a_validation_by_hand():
-    lines = [
-        LINE,
-        dataclasses.replace(LINE, document_id="two", score=0.0, novel_score=0.0, summary=None, within_budget=False),
-        dataclasses.replace(LINE, budget="20%", score=0.2, novel_score=0.1, lead_score=0.3, lead_novel_score=0.0),
-    ]
-    figures = summarise(lines)
-    assert figures["val/squish@10%"] == pytest.approx(0.025)
-    assert figures["val/squish@20%"] == pytest.approx(0.2)
-    assert figures["val/squish"] == pytest.approx((0.025 + 0.2) / 2)
-    assert figures["val/lead_novel@10%"] == pytest.approx(-0.01)
-    assert figures["val/parsed"] == pytest.approx(2 / 3)
-    assert figures["val/within_budget"] == pytest.approx(2 / 3)
-    assert figures["val/squish_low@10%"] == 0.0
-    assert figures["val/squish_high@10%"] == pytest.approx(0.05)
-    assert "| 20% | 0.2000 [0.2000, 0.2000] |" in score_table(figures)
-    assert score_table({}) == "Not validated yet."
-
-
 def test_the_best_adapter_is_the_best_and_its_value_is_remembered(tmp_path, monkeypatch):
     saved = []
     callback = AdapterCheckpoint(dirpath=str(tmp_path / "run"))
     monkeypatch.setattr(callback, "_save_folder", lambda trainer, module, name: saved.append((module.round, name)))
     trainer = SimpleNamespace(sanity_checking=False, state=SimpleNamespace(fn="fit"), save_checkpoint=lambda path: None)
     for round_, value in ((1, 0.1), (2, 0.3), (3, 0.2), (4, 0.4)):
-        module = SimpleNamespace(round=round_, validations={round_: {"val/squish": value}})
+        module = SimpleNamespace(
+            round=round_,
+            validations={round_: {"val/squish": value}},
+            validation=ValidationSettings(),
+        )
         callback.on_validation_end(trainer, module)
     assert [round_ for round_, name in saved if name == "best"] == [1, 2, 4]
     resumed = AdapterCheckpoint(dirpath=str(tmp_path / "run"))

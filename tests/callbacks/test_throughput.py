@@ -1,0 +1,36 @@
+"""Seconds and tokens per second by hand."""
+
+from types import SimpleNamespace
+
+import torch
+
+from squish_pl.callbacks import Throughput
+from squish_pl.rl.phases import POLICY, ROLLOUT, SCORING, PhaseClock
+
+
+def test_a_round_of_set_seconds_and_tokens():
+    clock, logged = PhaseClock(), {}
+    clock.seconds.update({ROLLOUT: 2.0, SCORING: 0.5, POLICY: 4.0})
+    clock.tokens.update({ROLLOUT: 300, SCORING: 1000, POLICY: 100})
+    clock.peak_bytes[SCORING] = 3_000_000_000
+    module = SimpleNamespace(
+        clock=clock, device=torch.device("cpu"), log_dict=lambda figures, batch_size: logged.update(figures)
+    )
+    Throughput().on_train_batch_end(None, module, None, None, 0)
+    memory = {key: logged.pop(key) for key in list(logged) if key.startswith("memory/process")}
+    assert logged == {
+        "seconds/round": 6.5,
+        "seconds/rollout": 2.0,
+        "seconds/scoring": 0.5,
+        "seconds/policy": 4.0,
+        "tokens_per_second/rollout": 150.0,
+        "tokens_per_second/scoring": 2000.0,
+        "tokens_per_second/policy": 25.0,
+        "memory/scoring_peak_gb": 3.0,
+    }
+    assert 0 < memory["memory/process_gb"] <= memory["memory/process_peak_gb"] * 1.05
+    clock.start_round()
+    logged.clear()
+    Throughput().on_train_batch_end(None, module, None, None, 0)
+    assert (logged["seconds/round"], logged["tokens_per_second/rollout"]) == (0.0, 0.0)
+    assert "memory/scoring_peak_gb" not in logged

@@ -1,0 +1,150 @@
+"""Figures of a validation by hand, with and without an audit."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from groups import make_group, make_scores
+
+from squish_pl.lm.loading import BaseModel
+from squish_pl.rl.validation import (
+    Validated,
+    ValidationSettings,
+    Validator,
+    budgets_of,
+    estimate_of,
+    summarise,
+)
+from squish_pl.score.bootstrap import bootstrap_interval
+from squish_pl.score.scorer import Scorer
+from squish_pl.types import Finish
+
+SCORES = {"squish": 0.05, "novel": 0.02, "lead": 0.1, "lead_novel": -0.01}
+LINE = Validated("one", "Opening", "10%", "A summary.", "closed", True, SCORES)
+
+
+class Said(Scorer):
+    """Scores that are given, and what was asked."""
+
+    tokenizer = None
+
+    def __init__(self, *answers):
+        self.answers, self.asked = list(answers), []
+
+    def score_batch(self, requests, skip_over_budget=True):
+        self.asked.append([(list(r.summaries), None if r.budget is None else str(r.budget)) for r in requests])
+        return self.answers.pop(0) if requests else []
+
+    def information(self, texts):
+        raise NotImplementedError
+
+    def take_tokens(self):
+        return 0
+
+
+def changed(line, scores=None, **fields):
+    return dataclasses.replace(line, scores=SCORES | (scores or {}), **fields)
+
+
+def test_means_over_documents_then_budgets():
+    lines = [
+        LINE,
+        changed(LINE, {"squish": 0.0, "novel": 0.0}, document_id="two", summary=None, within_budget=False),
+        changed(LINE, {"squish": 0.2, "novel": 0.1, "lead": 0.3, "lead_novel": 0.0}, budget="20%"),
+    ]
+    figures = summarise(lines, Said())
+    assert figures["val/squish@10%"] == pytest.approx(0.025)
+    assert figures["val/squish@20%"] == pytest.approx(0.2)
+    assert figures["val/squish"] == pytest.approx((0.025 + 0.2) / 2)
+    assert figures["val/novel"] == pytest.approx((0.01 + 0.1) / 2)
+    assert figures["val/lead@10%"] == pytest.approx(0.1)
+    assert figures["val/lead_novel"] == pytest.approx((-0.01 + 0.0) / 2)
+    assert figures["val/parsed"] == pytest.approx(2 / 3)
+    assert figures["val/within_budget"] == pytest.approx(2 / 3)
+    assert budgets_of(figures) == ["10%", "20%"]
+    low, high = bootstrap_interval(torch.tensor([0.05, 0.0], dtype=torch.float64))
+    assert (figures["val/squish_low@10%"], figures["val/squish_high@10%"]) == (low, high)
+    assert estimate_of(figures, "squish", "10%") == (pytest.approx(0.025), low, high)
+
+
+def test_a_single_document_has_no_interval():
+    figures = summarise([LINE], Said())
+    assert not [key for key in figures if "_low" in key or "_high" in key]
+    found = estimate_of(figures, "squish", "10%")
+    assert found.mean == 0.05
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    assert summarise([], Said()) == {}
+
+
+def groups():
+    return [
+        make_group([1], summaries=["short"]),
+        make_group([1], summaries=["far too long"], finish=[Finish.OUTGROWN]),
+        make_group([1], summaries=[None], finish=[Finish.CAPPED]),
+        make_group([1], summaries=[""]),
+    ]
+
+
+def test_lines_of_a_validation():
+    own = [
+        make_scores([0.3], novel=[0.1]),
+        make_scores([0.0], within=[False]),
+        make_scores([0.0], within=[False]),
+        make_scores([0.0]),
+    ]
+    scorer = Said(own, [make_scores([0.2], novel=[-0.01])])
+    validator = Validator(scorer)
+    validator.start()
+    validator.add(groups())
+    # all four ask for the same document under the same budget: its opening is scored once
+    assert scorer.asked[1] == [(["d"], "9 chars")]
+    assert [line.within_budget for line in validator.lines] == [True, False, False, False]
+    assert [line.finish for line in validator.lines] == ["closed", "outgrown", "capped", "closed"]
+    assert validator.lines[0].scores == {"squish": 0.3, "novel": 0.1, "lead": 0.2, "lead_novel": -0.01}
+    figures = validator.finish()
+    assert figures["val/squish"] == pytest.approx(0.3 / 4)
+    assert figures["val/lead"] == pytest.approx(0.2)
+    assert figures["val/parsed"] == 0.75
+    assert figures["val/within_budget"] == 0.25
+    validator.start()
+    assert validator.lines == []
+
+
+def test_an_audit_measures_what_the_reference_lets_count():
+    own = [make_scores([0.3]), make_scores([0.0], within=[False])]
+    scorer = Said(own, [make_scores([0.2])])
+    audit = Said([make_scores([0.7], novel=[0.4]), make_scores([0.0], within=[False])])
+    validator = Validator(scorer, audit)
+    validator.start()
+    validator.add(groups()[:2])
+    # without a budget, since the reference has counted, and without what it found too long
+    assert audit.asked == [[(["short"], None), ([None], None)]]
+    figures = validator.finish()
+    assert figures["val/audit_squish@9 chars"] == pytest.approx(0.35)
+    assert figures["val/audit_novel"] == pytest.approx(0.2)
+    assert figures["val/squish"] == pytest.approx(0.15)
+
+
+def test_figures_that_the_best_can_be_chosen_by_are_those_there_are():
+    plain = ValidationSettings(budgets=["9 chars"])
+    with_audit = dataclasses.replace(plain, audit=BaseModel("a/b"))
+    assert (plain.monitored(), with_audit.monitored()) == ("val/squish", "val/audit_squish")
+    line = changed(LINE, {"audit_squish": 0.1, "audit_novel": 0.0}, budget="9 chars")
+    for settings, one in ((plain, changed(LINE, budget="9 chars")), (with_audit, line)):
+        assert set(settings.figure_names()) == set(summarise([one], Said()))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"budgets": []}, "validation.budgets must name at least one"),
+        ({"budgets": ["0%"]}, "validation.budgets: expected a budget above zero"),
+        ({"temperature": -1.0}, "validation.temperature"),
+        ({"audit": BaseModel("/no/such/folder")}, "validation.audit: base: "),
+    ],
+)
+def test_settings_that_are_none(settings, words):
+    (problem,) = ValidationSettings(**settings).problems()
+    assert problem.startswith(words)
