@@ -164,6 +164,25 @@ def test_a_stopped_run_goes_on_to_the_same_adapter(finished_run, tiny_model_fold
     assert same(adapter(tmp_path / "run" / "last"), adapter(folder / "run" / "last"))
 
 
+def test_a_checkpoint_in_the_form_of_earlier_versions_goes_on(finished_run, tiny_model_folder, tmp_path, capsys):
+    """0.1.0 wrote whether groups share their prompt, and nothing of how the best adapter is chosen."""
+    folder, _ = finished_run
+    code, _, _ = run_cli(["fit", *tiny_arguments(tiny_model_folder, tmp_path, rounds=3)], capsys)
+    assert code == 0
+    checkpoint = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
+    engine = checkpoint["squish"]["engine"]
+    engine["grouped"] = engine.pop("passes") == "shared_prefix"
+    (key,) = (key for key in checkpoint["callbacks"] if "AdapterCheckpoint" in key)
+    kept = checkpoint["callbacks"][key]
+    checkpoint["callbacks"][key] = {name: kept[name] for name in ("best", "best_round")}
+    torch.save(checkpoint, tmp_path / "run" / "last.ckpt")
+    resumed = [*tiny_arguments(tiny_model_folder, tmp_path, rounds=6), "--ckpt_path", "last"]
+    code, _, err = run_cli(["fit", *resumed], capsys)
+    assert code == 0, err
+    assert same(adapter(tmp_path / "run" / "last"), adapter(folder / "run" / "last"))
+    assert same(adapter(tmp_path / "run" / "best"), adapter(folder / "run" / "best"))
+
+
 def test_a_killed_run_goes_on_to_the_same_adapter(finished_run, tiny_model_folder, tmp_path):
     """SIGKILL between checkpoints; what had been written by halves is not picked up."""
     folder, _ = finished_run

@@ -1,0 +1,52 @@
+"""What --help tells."""
+
+import pytest
+from cli_tools import run_cli
+
+from squish_pl.cli.help import SETTINGS
+
+
+def test_the_commands_with_an_example_each(capsys):
+    code, out, _ = run_cli(["--help"], capsys)
+    assert code == 0
+    for command in ("fit", "validate", "predict", "score", "compare"):
+        assert f"python lightning_cli.py {command} --" in out
+
+
+@pytest.mark.parametrize("arguments", [[], ["train"], ["--config", "smollm2.yaml"]])
+def test_an_unknown_command_is_one_message(arguments, capsys):
+    code, out, err = run_cli(arguments, capsys)
+    assert code == 2
+    assert err.count("error:") == 1
+    assert "Traceback" not in out + err
+
+
+def test_fit_begins_with_ten_settings_and_their_values(capsys):
+    code, out, _ = run_cli(["fit", "--config", "smollm2.yaml", "--help"], capsys)
+    assert code == 0
+    assert len(SETTINGS) == 10
+    shown = [line.split()[0].removeprefix("--") for line in out.splitlines() if line.startswith("  --")]
+    assert shown == list(SETTINGS)
+    assert "--model.rollout.group_size 6\n" in out
+    assert "--model.rollout.budgets 10%, 20%\n" in out
+    assert "--checkpoint.dirpath checkpoints/smollm2\n" in out
+    code, out, _ = run_cli(["fit", "-h"], capsys)
+    assert code == 0
+    assert "--model.rollout.group_size 8\n" in out
+
+
+def test_fit_tells_every_key_when_asked_for_all(capsys):
+    code, out, _ = run_cli(["fit", "--help", "all"], capsys)
+    assert code == 0
+    for key in ("--model.memory.margin", "--model.learn.invalid.earns", "--trainer.max_steps", "--entropy.window"):
+        assert key in out
+
+
+@pytest.mark.parametrize(
+    ("command", "keys"), [("score", ["--document", "--rule"]), ("compare", ["--contenders", "--rule"])]
+)
+def test_the_other_commands_tell_theirs(command, keys, capsys):
+    code, out, _ = run_cli([command, "--help"], capsys)
+    assert code == 0
+    for key in keys:
+        assert key in out
