@@ -89,10 +89,11 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
         temporary.rename(folder)
         shutil.rmtree(retired, ignore_errors=True)
     except Exception as error:  # safetensors reports a full disk as an error of its own
+        raise CheckpointError(f"cannot write {folder}: {error}; free disk space or choose another folder") from None
+    finally:  # after Ctrl-C too; what was moved into place is not there any more
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
         recover_folder(folder)
-        raise CheckpointError(f"cannot write {folder}: {error}; free disk space or choose another folder") from None
 
 
 def recover_folder(folder: Path) -> None:

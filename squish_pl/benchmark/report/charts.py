@@ -173,11 +173,11 @@ def write_charts(drawn: Sequence[Picture], folder: Path) -> list[Path]:
         with TemporaryDirectory(prefix=".charts.", dir=folder) as fresh:
             for name, data in contents.items():
                 Path(fresh, name).write_bytes(data)
-            for earlier in folder.iterdir():
-                if _OWN_FILE.fullmatch(earlier.name):
-                    earlier.unlink()
             for name in contents:
                 os.replace(Path(fresh, name), folder / name)
+        for earlier in folder.iterdir():  # of an earlier report, with other budgets
+            if _OWN_FILE.fullmatch(earlier.name) and earlier.name not in contents:
+                earlier.unlink()
     except OSError as error:
         raise DataError(
             f"cannot write charts to {str(folder)!r}: {error.strerror or error}; "
