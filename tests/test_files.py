@@ -159,14 +159,20 @@ class TestReplaceFolder:
         assert (folder / "weights").read_text() == "old"
         assert [entry.name for entry in tmp_path.iterdir()] == ["best"]
 
-    def test_a_process_killed_between_the_moves(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_ctrl_c_between_the_moves(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         folder = tmp_path / "best"
         replace_folder(folder, writer("old"))
         with monkeypatch.context() as patch:
             failing_second_move(patch, KeyboardInterrupt())
             with pytest.raises(KeyboardInterrupt):
                 replace_folder(folder, writer("new"))
-        assert not folder.exists()
+        assert (folder / "weights").read_text() == "old"
+        assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+    def test_a_process_killed_between_the_moves(self, tmp_path: Path) -> None:
+        folder = tmp_path / "best"
+        replace_folder(folder, writer("old"))
+        folder.rename(tmp_path / ".best.retired")  # where the first move puts it
         recover_folder(folder)
         assert (folder / "weights").read_text() == "old"
         replace_folder(folder, writer("newer"))
