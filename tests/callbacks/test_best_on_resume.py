@@ -198,12 +198,12 @@ def test_less_is_better_now(first_run, tiny_model_folder, tmp_path, capsys, capl
         ("model.rollout.max_new_tokens", "30"),
         ("model.prompt.close_tag", "I"),
         ("data.validation_size", "2"),
-        ("trainer.limit_val_batches", "1"),
+        ("trainer.limit_val_batches", "0.9"),  # two of three
     ],
 )
 def test_another_measure_begins_anew(key, value, first_run, tiny_model_folder, tmp_path, capsys, caplog) -> None:
     resumed = Resumed(first_run, tmp_path / "resumed", past(**HIGH), 4, False)
-    resumed.go_on(tiny_model_folder, capsys, f"--{key}={value}")
+    resumed.go_on(tiny_model_folder, capsys, f"--{key}={value}", "--data.validation_batch_size=1")
     assert resumed.best() == (8, resumed.newest("val/squish"), 8)
     (said,) = messages(caplog)
     section = next((name for name in ("model.score", "model.prompt") if key.startswith(name)), key)
