@@ -43,6 +43,7 @@ class Row:
         scores: Of a written summary, by the reference's name.
         is_baseline: Whether the contender is a baseline.
         text: The summary as it is scored; None where there is none.
+        is_attack: Whether the contender is an attack.
     """
 
     contender: str
@@ -51,6 +52,7 @@ class Row:
     scores: Mapping[str, ScoreRecord] = field(default_factory=dict)
     is_baseline: bool = False
     text: str | None = None
+    is_attack: bool = False
 
     @property
     def outcome(self) -> Outcome:
@@ -80,6 +82,7 @@ class Standing:
         over_budget: Share of the answers.
         length_used: Mean length of written summaries by their budget, where it allows anything.
         copied: Mean share of written summaries' tokens that lie in an n-gram of the document.
+        is_attack: Whether it is an attack.
     """
 
     budget: str
@@ -98,6 +101,12 @@ class Standing:
     over_budget: float
     length_used: float
     copied: float
+    is_attack: bool = False
+
+    @property
+    def mark(self) -> str:
+        """What stands beside its name: "attack", "baseline" or nothing."""
+        return "attack" if self.is_attack else "baseline" if self.is_baseline else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +246,7 @@ def _result(
         over_budget=_mean(counted.over_budget for counted in answered),
         length_used=_mean(_by_document(lengths).values()),
         copied=_mean(_by_document((counted.document, counted.copied) for counted in answered).values()),
+        is_attack=rows[0].is_attack,
     )
     return _Result(standing, squish, novel)
 

@@ -139,7 +139,7 @@ def _cells(standing: Standing, gap: str) -> dict[str, str]:
         behind = f"by {standing.ahead.mean:.4f},{gap}{'resolved' if standing.resolved else 'not resolved'}"
     return {
         "#": str(standing.rank),
-        _NAME: " ".join(standing.contender.split()) + (f"{gap}(baseline)" if standing.is_baseline else ""),
+        _NAME: " ".join(standing.contender.split()) + (f"{gap}({standing.mark})" if standing.mark else ""),
         "SQUISH": _interval(standing.squish, gap),
         "SQUISH-novel": _interval(standing.novel, gap),
         "next is behind": behind,

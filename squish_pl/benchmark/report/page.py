@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -34,7 +34,7 @@ def write_page(findings: Findings, drawn: Sequence[Picture], path: Path) -> None
         DataError: The file cannot be written; an earlier one is untouched.
     """
     script = _own_file("page_drawing.js") + _own_file("page.js")
-    index = _Index(findings.references, {s.contender for s in findings.board.standings if s.is_baseline})
+    index = _Index(findings.references, {s.contender: s.mark for s in findings.board.standings if s.mark})
     page = _environment().get_template("page.html.j2")
     pieces = page.generate(
         findings=findings,
@@ -59,7 +59,7 @@ class _Index:
     """What the script needs to know of all documents; grows while they are written."""
 
     references: Sequence[str]
-    baselines: Collection[str]
+    marks: Mapping[str, str]  # "baseline" or "attack", by contender
     blocks: int = 0
     titles: dict[str, str] = field(default_factory=dict)  # by the text's hash
     numbers: dict[str, dict[str, int]] = field(default_factory=dict)  # of blocks, by hash and reference
@@ -81,7 +81,7 @@ class _Index:
         documents = [{"title": title, "blocks": self.numbers[name]} for name, title in self.titles.items()]
         return {
             "references": [printable(name) for name in self.references],
-            "baselines": sorted(map(printable, self.baselines)),
+            "marks": {printable(name): mark for name, mark in self.marks.items()},
             "documents": documents,
         }
 
