@@ -29,6 +29,8 @@ _ORIGINAL_RULES = (
 
 RankBy = Literal["squish", "novel"]
 
+SCORES = {"squish": "SQUISH", "novel": "SQUISH-novel"}  #: the scores of every summary, by key, with their names
+
 _COMBINED: dict[Rule, Callable[[Sequence[float]], float]] = {"mean": fmean, "min": min}
 
 
@@ -172,6 +174,19 @@ def leaderboard(
                 results = [result for result in results if result.standing not in few]
             board.standings.extend(_rank(results, rank_by))
     return board
+
+
+def document_scores(rows: Iterable[Row], references: Sequence[str], rule: Rule, key: str) -> dict[str, float]:
+    """A contender's score of each document, by the document's hash.
+
+    Args:
+        rows: The contender's, of one budget.
+        references: Whose scores; several are combined.
+        rule: How.
+        key: Of `SCORES`.
+    """
+    counted = [counted for row in rows if (counted := _count(row, references, rule)) is not None]
+    return _by_document((one.document, getattr(one, key)) for one in counted)
 
 
 class _Counted(NamedTuple):

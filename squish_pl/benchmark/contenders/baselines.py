@@ -134,7 +134,7 @@ class Sentences(Baseline):
     out, unless there are no others.
     """
 
-    needs = ("nltk",)
+    needs: tuple[str, ...] = ("nltk",)
 
     def summarise(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
         """Answers document by document: what is remembered of the last one serves all its budgets."""

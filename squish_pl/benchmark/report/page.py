@@ -19,6 +19,7 @@ from squish_pl.benchmark.report import page_text, page_views
 from squish_pl.benchmark.report.charts import Picture
 from squish_pl.benchmark.report.page_documents import packed
 from squish_pl.benchmark.report.page_text import printable
+from squish_pl.benchmark.resistance_tables import shown_tables
 from squish_pl.files import written_whole
 
 
@@ -41,6 +42,7 @@ def write_page(findings: Findings, drawn: Sequence[Picture], path: Path) -> None
         views=page_views.views(findings),
         board_references=page_views.board_references(findings),
         pictures=[picture for picture in drawn if picture.element],
+        resistance=[] if findings.resistance is None else list(shown_tables(findings.resistance)),
         published=page_views.published(findings.published),
         mark=MARK,
         source=SOURCE,
