@@ -75,10 +75,14 @@ def print_resistance(table: ResistanceTable) -> None:
 def resistance_markdown(table: ResistanceTable) -> str:
     """The same tables in Markdown, each under its title; names are escaped."""
     parts = []
-    for shown in shown_tables(table):
+    lines = [
+        line._replace(budget=escape(line.budget), reference=escape(line.reference), attack=escape(line.attack))
+        for line in table.lines
+    ]
+    for shown in shown_tables(ResistanceTable(escape(table.good), lines)):
         rules = ["---" if name == "attack" else "---:" for name in shown.heading]
-        lines = [shown.heading, rules, *([escape(cell) for cell in row] for row in shown.rows)]
-        parts.append(f"**{escape(shown.title)}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+        cells = [shown.heading, rules, *shown.rows]
+        parts.append(f"**{shown.title}**\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in cells))
     return "\n\n".join(parts) + "\n"
 
 
