@@ -12,12 +12,14 @@ import torch
 from squish_pl import __version__
 from squish_pl.benchmark import runner
 from squish_pl.benchmark.contenders.base import Contender, distinct
+from squish_pl.benchmark.contenders.baselines import Highlights
 from squish_pl.benchmark.findings import Findings
 from squish_pl.benchmark.gather import contenders_in_order, shown_documents, usage
 from squish_pl.benchmark.leaderboard import RankBy, combined_name, leaderboard
 from squish_pl.benchmark.published import PublishedScore
 from squish_pl.benchmark.records import text_hash
 from squish_pl.benchmark.references import Reference, dtype_name
+from squish_pl.benchmark.resistance import resistance
 from squish_pl.benchmark.runner import Asked
 from squish_pl.benchmark.store import Store
 from squish_pl.budget import Budget
@@ -44,6 +46,7 @@ class Comparison:
         shown: Documents that are kept for looking at, with each token's savings.
         published: Values measured elsewhere, to be laid beside.
         rule: How one score is made of several references': "mean", or "min", the score that no reference falls below.
+        good: Name of the contender whose summaries are laid beside attacks.
     """
 
     contenders: Sequence[Contender]
@@ -55,6 +58,7 @@ class Comparison:
     shown: int = 200
     published: Sequence[PublishedScore] = ()
     rule: Rule = "mean"
+    good: str = "highlights"
 
     def problems(self) -> list[str]:
         """What is wrong with the settings, a sentence each."""
@@ -77,9 +81,20 @@ class Comparison:
             found += [f"contender {contender.name!r}: {problem}" for problem in contender.problems()]
         for reference in self.references:
             found += reference.problems()
+        can_be_good = [contender.name for contender in self.contenders if not contender.is_attack]
+        if self.has_attacks and self.good not in can_be_good:
+            found.append(
+                "good: expected the name of a contender that is no attack, to be laid beside attacks, but "
+                f"{self.good!r} is none: there are {', '.join(map(repr, can_be_good)) or 'none'}"
+            )
         if self.shown < 0:
             found.append(f"shown must not be negative, but is {self.shown}")
         return found + self.score.problems()
+
+    @property
+    def has_attacks(self) -> bool:
+        """Whether any contender is an attack."""
+        return any(contender.is_attack for contender in self.contenders)
 
 
 @dataclass(frozen=True)
@@ -128,6 +143,13 @@ def prepare(what: Comparison, documents: Sequence[Document], source: str, max_to
     room = [p for r in what.references for p in r.room_problems(documents, parsed, what.score.template, tokenizer)]
     if room:
         raise ConfigError(room)
+    if what.has_attacks and not any(document.highlights.strip() for document in documents):
+        for contender in what.contenders:
+            if contender.name == what.good and isinstance(contender, Highlights):
+                raise DataError(
+                    f"attacks are laid beside {what.good!r}, but no document of {source} has a field `highlights`: "
+                    "take documents that have (--documents FILE), or name another contender with good"
+                )
     asked = {contender: contender.tasks(documents, budgets) for contender in what.contenders}
     different = distinct(documents)
     about = f"{len(different)} of {source}" + (f", cut to {max_tokens} tokens" if max_tokens else "")
@@ -168,6 +190,7 @@ def compare(what: Comparison, work: Prepared, store: Store, device: torch.device
         rows=rows,
         published=what.published,
         documents=partial(shown_documents, looked_at, rows, order, identities, what.score.novel_ngram, store),
+        resistance=resistance(rows, titles, what.good),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from squish_pl.benchmark.leaderboard import Leaderboard, Row
 from squish_pl.benchmark.published import PublishedScore
+from squish_pl.benchmark.resistance import ResistanceTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,7 @@ class Findings:
         published: Values measured elsewhere, to be laid beside; may be empty.
         documents: Gives the documents to be looked at, one at a time: each is built when it is asked for, so that
             hundreds of them need no memory. With several references, all documents of the first, then of the second.
+        resistance: How the scores stand against attacks; None without any.
     """
 
     title: str
@@ -133,6 +135,7 @@ class Findings:
     rows: Sequence[Row] = ()
     published: Sequence[PublishedScore] = ()
     documents: Callable[[], Iterator[ShownDocument]] = field(default=lambda: iter(()))
+    resistance: ResistanceTable | None = None
 
 
 def most_frequent(reasons: Sequence[tuple[str, int]], most: int = 20) -> tuple[Sequence[tuple[str, int]], int]:

@@ -29,6 +29,8 @@ _ORIGINAL_RULES = (
 
 RankBy = Literal["squish", "novel"]
 
+SCORES = {"squish": "SQUISH", "novel": "SQUISH-novel"}  #: the scores of every summary, by key, with their names
+
 _COMBINED: dict[Rule, Callable[[Sequence[float]], float]] = {"mean": fmean, "min": min}
 
 
@@ -43,6 +45,7 @@ class Row:
         scores: Of a written summary, by the reference's name.
         is_baseline: Whether the contender is a baseline.
         text: The summary as it is scored; None where there is none.
+        is_attack: Whether the contender is an attack.
     """
 
     contender: str
@@ -51,6 +54,7 @@ class Row:
     scores: Mapping[str, ScoreRecord] = field(default_factory=dict)
     is_baseline: bool = False
     text: str | None = None
+    is_attack: bool = False
 
     @property
     def outcome(self) -> Outcome:
@@ -80,6 +84,7 @@ class Standing:
         over_budget: Share of the answers.
         length_used: Mean length of written summaries by their budget, where it allows anything.
         copied: Mean share of written summaries' tokens that lie in an n-gram of the document.
+        is_attack: Whether it is an attack.
     """
 
     budget: str
@@ -98,6 +103,12 @@ class Standing:
     over_budget: float
     length_used: float
     copied: float
+    is_attack: bool = False
+
+    @property
+    def mark(self) -> str:
+        """What stands beside its name: "attack", "baseline" or nothing."""
+        return "attack" if self.is_attack else "baseline" if self.is_baseline else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +174,19 @@ def leaderboard(
                 results = [result for result in results if result.standing not in few]
             board.standings.extend(_rank(results, rank_by))
     return board
+
+
+def document_scores(rows: Iterable[Row], references: Sequence[str], rule: Rule, key: str) -> dict[str, float]:
+    """A contender's score of each document, by the document's hash.
+
+    Args:
+        rows: The contender's, of one budget.
+        references: Whose scores; several are combined.
+        rule: How.
+        key: Of `SCORES`.
+    """
+    counted = [counted for row in rows if (counted := _count(row, references, rule)) is not None]
+    return _by_document((one.document, getattr(one, key)) for one in counted)
 
 
 class _Counted(NamedTuple):
@@ -237,6 +261,7 @@ def _result(
         over_budget=_mean(counted.over_budget for counted in answered),
         length_used=_mean(_by_document(lengths).values()),
         copied=_mean(_by_document((counted.document, counted.copied) for counted in answered).values()),
+        is_attack=rows[0].is_attack,
     )
     return _Result(standing, squish, novel)
 

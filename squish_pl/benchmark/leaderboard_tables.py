@@ -28,7 +28,7 @@ _TEXT_COLUMNS = (_NAME, "next is behind")
 
 def print_leaderboard(board: Leaderboard) -> None:
     """Prints a table for each budget and reference, baselines dimmed, and the notes."""
-    console = _wide()
+    console = wide_console()
     for title, standings in _groups(board):
         table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         rows = [_cells(standing, gap="\n") for standing in standings]
@@ -45,7 +45,7 @@ def print_leaderboard(board: Leaderboard) -> None:
 
 def print_usage(usages: Sequence[Usage]) -> None:
     """Prints what the answers took, where anything is known, and why some are missing."""
-    console = _wide()
+    console = wide_console()
     told = [usage for usage in usages if usage.completion_tokens or usage.cost is not None]
     if told:
         table = Table(title="What the answers took", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -73,7 +73,7 @@ def print_usage(usages: Sequence[Usage]) -> None:
 
 def print_published(scores: Sequence[PublishedScore], budgets: Sequence[str]) -> None:
     """Prints published values for these budgets, marked as what they are."""
-    console = _wide()
+    console = wide_console()
     by_model: dict[str, dict[str, float]] = {}
     for score in scores:
         if score.budget in budgets:
@@ -109,17 +109,21 @@ def to_markdown(board: Leaderboard) -> str:
 
 def to_csv(board: Leaderboard) -> str:
     """One line for each standing, with every figure in full; empty where there is none. `rules` says whose they are."""
-    rules = "original" if board.original_rules else "benchmark"
-    rows = [_flat(standing) | {"rules": rules} for standing in board.standings]
     columns = [column for field in fields(Standing) for column in _columns(field.name)]
     file = io.StringIO()
     writer = csv.DictWriter(file, fieldnames=[*columns, "rules"], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(to_records(board))
     return file.getvalue()
 
 
-def _wide() -> Console:
+def to_records(board: Leaderboard) -> list[dict[str, object]]:
+    """The same lines as records, None where there is no figure."""
+    rules = "original" if board.original_rules else "benchmark"
+    return [_flat(standing) | {"rules": rules} for standing in board.standings]
+
+
+def wide_console() -> Console:
     """The terminal, at least as wide as a leaderboard needs it."""
     return Console(width=max(Console().width, _LEAST_WIDTH))
 
@@ -139,7 +143,7 @@ def _cells(standing: Standing, gap: str) -> dict[str, str]:
         behind = f"by {standing.ahead.mean:.4f},{gap}{'resolved' if standing.resolved else 'not resolved'}"
     return {
         "#": str(standing.rank),
-        _NAME: " ".join(standing.contender.split()) + (f"{gap}(baseline)" if standing.is_baseline else ""),
+        _NAME: " ".join(standing.contender.split()) + (f"{gap}({standing.mark})" if standing.mark else ""),
         "SQUISH": _interval(standing.squish, gap),
         "SQUISH-novel": _interval(standing.novel, gap),
         "next is behind": behind,
@@ -169,7 +173,7 @@ def _flat(standing: Standing) -> dict[str, object]:
     for name, value in asdict(standing).items():
         values = (value or _UNKNOWN) if name in _ESTIMATES else (value,)
         columns |= zip(_columns(name), values, strict=True)
-    return {name: "" if value is None or value != value else value for name, value in columns.items()}
+    return {name: None if value != value else value for name, value in columns.items()}
 
 
 def _columns(name: str) -> tuple[str, ...]:

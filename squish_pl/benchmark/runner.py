@@ -122,7 +122,7 @@ def answers(asked: Asked, store: Store, cut: PreTrainedTokenizerBase | None = No
         for task in tasks:
             answer = known.get(task)
             text = scored_text(task, answer, cut)
-            rows.append(Row(contender.name, task, answer, {}, contender.is_baseline, text))
+            rows.append(Row(contender.name, task, answer, {}, contender.is_baseline, text, contender.is_attack))
     return rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from functools import cache
 from typing import Any
 
@@ -42,6 +43,11 @@ def split_sentences(text: str) -> list[str]:
 def words(text: str) -> list[str]:
     """The words of a text, numbers left out; single characters where a script has no spaces between words."""
     return _WORDS.findall(text)
+
+
+def word_spans(text: str, start: int = 0, end: int = sys.maxsize) -> list[tuple[int, int]]:
+    """Characters [start, end) of each word of a text, or of a part of it; see `words`."""
+    return [word.span() for word in _WORDS.finditer(text, start, end)]
 
 
 @cache

@@ -11,15 +11,18 @@ from jsonargparse import ArgumentError, auto_cli
 from rich.console import Console
 from rich.text import Text
 
+from squish_pl.benchmark import attacks  # noqa: F401 - so that their names are known to configurations
 from squish_pl.benchmark.compare import Comparison, compare, prepare
 from squish_pl.benchmark.contenders import Contender
 from squish_pl.benchmark.documents import load_documents
 from squish_pl.benchmark.findings import Findings
 from squish_pl.benchmark.leaderboard import RankBy
 from squish_pl.benchmark.leaderboard_tables import print_leaderboard, print_published, print_usage
+from squish_pl.benchmark.output import write_output
 from squish_pl.benchmark.published import published_scores
 from squish_pl.benchmark.references import Reference, pick_device
 from squish_pl.benchmark.report.write import report_problems, write_findings
+from squish_pl.benchmark.resistance_tables import print_resistance
 from squish_pl.benchmark.store import Store
 from squish_pl.data.filters import Selection
 from squish_pl.data.settings import data_problems
@@ -29,7 +32,8 @@ from squish_pl.score.settings import ScoreSettings
 
 _CONTENDERS = (
     "\nA contender has a class_path (LocalModel, Endpoint, GivenSummaries, Opening, BestSentences, RandomSentences, "
-    "Highlights, or the import path of a class of your own) and the class's arguments under init_args"
+    "Highlights, an attack of attacks.yaml, or the import path of a class of your own) and the class's arguments under "
+    "init_args"
 )
 
 
@@ -60,6 +64,8 @@ def benchmark(
     report: Optional[str] = None,
     shown: int = 200,
     logs: Optional[str] = "runs/benchmark",
+    good: str = "highlights",
+    output: Optional[str] = None,
 ) -> None:
     """Lets summarisers write, scores what they wrote, and prints a leaderboard for each budget and reference.
 
@@ -67,7 +73,7 @@ def benchmark(
 
     Args:
         contenders: Whoever writes, by class_path and init_args: LocalModel, Endpoint, GivenSummaries, Opening,
-            BestSentences, RandomSentences, Highlights, or a class of your own.
+            BestSentences, RandomSentences, Highlights, an attack, or a class of your own.
         documents: As for training: "samples", a file, a folder, a glob or hub://<owner>/<name>/<config>.
         max_documents: How many of them; all by default.
         min_characters: Length of the shortest, in characters.
@@ -86,6 +92,8 @@ def benchmark(
         report: Folder for a report: a page to look at, charts, tables, results.
         shown: Documents that the report shows with each token's savings.
         logs: Folder for TensorBoard.
+        good: Name of the contender whose summaries are laid beside attacks, where there are any.
+        output: Folder for results.jsonl, leaderboard.json and, where there are attacks, resistance.json.
 
     Raises:
         ConfigError: Settings that make no sense; all problems are named together.
@@ -103,20 +111,21 @@ def benchmark(
         shown if report or logs else 0,
         published_scores() if published else (),
         rule,
+        good,
     )
     problems = data_problems(
         documents=documents, min_characters=min_characters, max_characters=max_characters, max_tokens=max_tokens
     )
     if max_documents is not None and max_documents < 1:
         problems.append(f"max_documents must be at least 1, but is {max_documents}")
-    problems += what.problems() + report_problems(report, logs)
+    problems += what.problems() + report_problems(report, logs, output)
     if problems:
         raise ConfigError(problems)
     where = pick_device(device)
     found = load_documents(documents, max_documents, Selection(min_characters, max_characters))
     work = prepare(what, found, documents, max_tokens)
     with stop_message(), Store(store) as kept:
-        show(compare(what, work, kept, where), report, logs)
+        show(compare(what, work, kept, where), report, logs, output)
 
 
 @contextmanager
@@ -129,10 +138,13 @@ def stop_message() -> Iterator[None]:
         raise
 
 
-def show(findings: Findings, report: str | None, logs: str | None) -> None:
-    """Writes the report and TensorBoard's files, then prints the leaderboard and what it took."""
-    told = write_findings(findings, report, logs)
+def show(findings: Findings, report: str | None, logs: str | None, output: str | None = None) -> None:
+    """Writes results, report and TensorBoard's files, then prints the leaderboard and what it took."""
+    told = [] if output is None else [f"results: {write_output(findings, output)}"]
+    told += write_findings(findings, report, logs)
     print_leaderboard(findings.board)
+    if findings.resistance is not None:
+        print_resistance(findings.resistance)
     print_published(findings.published, findings.budgets)
     print_usage(findings.usage)
     for line in told:

@@ -21,12 +21,14 @@ class Contender(abc.ABC):
 
     Attributes:
         is_baseline: Whether the leaderboard marks it as a baseline.
+        is_attack: Whether what it writes is no summary, to see whether a score can be bought by it.
         is_free: Whether asking it again costs nothing, so that its answers may be stored many at a time.
         tokenizer: The reference's, which counts budgets in tokens; the run sets it where there are such budgets, and
             only there.
     """
 
     is_baseline = False
+    is_attack = False
     is_free = False
 
     def __init__(self, name: str, samples: int = 1) -> None:

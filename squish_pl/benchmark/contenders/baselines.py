@@ -6,7 +6,7 @@ import abc
 import json
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import cache, lru_cache
 from importlib.metadata import version
@@ -26,11 +26,20 @@ _EXTRA = "pip install 'squish-pl[benchmark]'"
 _FEWEST_WORDS = 3  # of a sentence; what has fewer is a byline, a number, a caption
 
 
+class NothingToWriteError(Exception):
+    """A document lacks what a baseline makes its summaries of; the text says what."""
+
+
 class Baseline(Contender):
-    """A contender that writes one summary after the other without a model."""
+    """A contender that writes one summary after the other without a model.
+
+    Attributes:
+        needs: Libraries that it cannot do without.
+    """
 
     is_baseline = True
     is_free = True
+    needs: tuple[str, ...] = ()
 
     @property
     def identity(self) -> str:
@@ -42,16 +51,51 @@ class Baseline(Contender):
         """What decides its summaries besides the class."""
         return ""
 
+    def problems(self) -> list[str]:
+        """What is wrong with its settings, a sentence each."""
+        missing = [name for name in self.needs if find_spec(name) is None]
+        return super().problems() + ([f"it needs {' and '.join(missing)}: {_EXTRA}"] if missing else [])
+
     def summarise(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
         """Answers in order."""
         for task in tasks:
             start = time.perf_counter()
-            summary = self.write(task, Budget.parse(task.budget))
-            yield task, Answer(outcome=Outcome.WRITTEN, summary=summary, seconds=time.perf_counter() - start)
+            try:
+                summary = self.write(task, Budget.parse(task.budget))
+            except NothingToWriteError as reason:
+                yield task, Answer(outcome=Outcome.FAILED, reason=str(reason))
+            else:
+                yield task, Answer(outcome=Outcome.WRITTEN, summary=summary, seconds=time.perf_counter() - start)
 
     @abc.abstractmethod
     def write(self, task: Task, budget: Budget) -> str:
-        """The summary; empty where the budget allows nothing."""
+        """The summary; empty where the budget allows nothing.
+
+        Raises:
+            NothingToWriteError: The document lacks what it is made of; the task has failed.
+        """
+
+    def cut(self, text: str, limit: int, budget: Budget) -> str:
+        """The beginning of a text that is at most `limit` long, counted as the budget counts."""
+        unit = BudgetUnit.TOKENS if budget.unit.counts_tokens else BudgetUnit.CHARACTERS
+        return lead(text, Budget(Fraction(max(limit, 0)), unit), self.tokenizer)
+
+    def fit(self, write: Callable[[int], str], room: int, limit: int, budget: Budget) -> str | None:
+        """What is written of a text cut to so much room that all of it fits; None where there is no room.
+
+        Args:
+            write: From the room, in what the budget counts, to the summary.
+            room: To begin with.
+            limit: Of the summary.
+            budget: Says how both are counted.
+        """
+        while room > 0:
+            candidate = write(room)
+            over = budget.length(candidate, self.tokenizer) - limit
+            if over <= 0:
+                return candidate
+            room -= over  # what stands between the parts, and what joined tokens have become
+        return None
 
 
 class Opening(Baseline):
@@ -72,7 +116,8 @@ class Opening(Baseline):
 
     def problems(self) -> list[str]:
         """What is wrong with its settings, a sentence each."""
-        return [] if 0 < self.share <= 1 else [f"share must be above 0 and at most 1, but is {self.share}"]
+        out = [] if 0 < self.share <= 1 else [f"share must be above 0 and at most 1, but is {self.share}"]
+        return super().problems() + out
 
     def write(self, task: Task, budget: Budget) -> str:
         """The opening, cut to its share of the budget."""
@@ -87,17 +132,9 @@ class Sentences(Baseline):
     use less than half of the budget in the end, the best of those passed over is cut to what is left, so that a
     small budget is not lost to sentences that are a little too long for it. Those of fewer than three words are left
     out, unless there are no others.
-
-    Attributes:
-        needs: Libraries that it cannot do without.
     """
 
     needs: tuple[str, ...] = ("nltk",)
-
-    def problems(self) -> list[str]:
-        """What is wrong with its settings, a sentence each."""
-        missing = [name for name in self.needs if find_spec(name) is None]
-        return super().problems() + ([f"it needs {' and '.join(missing)}: {_EXTRA}"] if missing else [])
 
     def summarise(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
         """Answers document by document: what is remembered of the last one serves all its budgets."""
@@ -105,7 +142,7 @@ class Sentences(Baseline):
 
     def write(self, task: Task, budget: Budget) -> str:
         """The sentences that fit, joined by spaces."""
-        sentences = _sentences(task.document.text)
+        sentences = whole_sentences(task.document.text)
         limit = budget.limit(task.document.text, self.tokenizer)
         chosen: dict[int, str] = {}
         passed_over = []
@@ -117,13 +154,11 @@ class Sentences(Baseline):
                 passed_over.append(index)
         room = limit - budget.length(_joined(chosen), self.tokenizer)
         if passed_over and 2 * room > limit:
-            best, unit = passed_over[0], BudgetUnit.TOKENS if budget.unit.counts_tokens else BudgetUnit.CHARACTERS
-            while room > 0:
-                candidate = chosen | {best: lead(sentences[best], Budget(Fraction(room), unit), self.tokenizer)}
-                over = budget.length(_joined(candidate), self.tokenizer) - limit
-                if over <= 0:
-                    return _joined(candidate)
-                room -= over  # the space between them, and what joined tokens have become
+            best = passed_over[0]
+            filled = self.fit(
+                lambda room: _joined(chosen | {best: self.cut(sentences[best], room, budget)}), room, limit, budget
+            )
+            return _joined(chosen) if filled is None else filled
         return _joined(chosen)
 
     @abc.abstractmethod
@@ -197,18 +232,33 @@ class Highlights(Contender):
     def tasks(self, documents: Sequence[Document], budgets: Sequence[str]) -> list[Task]:
         """One for each text and budget; of a text that comes twice, the first one's highlights count."""
         found = super().tasks(documents, budgets)
-        said = {task.document_hash: task.document.highlights for task in found}
-        self._hash = text_hash(json.dumps(said, sort_keys=True))
+        self._hash = highlights_hash(found)
         return found
 
     def summarise(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
         """Answers in order."""
         for task in tasks:
-            text = whole_characters(task.document.highlights).strip()
-            if text:
-                yield task, Answer(outcome=Outcome.WRITTEN, summary=text)
-            else:
-                yield task, Answer(outcome=Outcome.FAILED, reason="the data has no highlights of this document")
+            try:
+                yield task, Answer(outcome=Outcome.WRITTEN, summary=highlights_of(task.document))
+            except NothingToWriteError as reason:
+                yield task, Answer(outcome=Outcome.FAILED, reason=str(reason))
+
+
+def highlights_of(document: Document) -> str:
+    """What people wrote of a document.
+
+    Raises:
+        NothingToWriteError: The data has nothing.
+    """
+    if text := whole_characters(document.highlights).strip():
+        return text
+    raise NothingToWriteError("the data has no highlights of this document")
+
+
+def highlights_hash(tasks: Sequence[Task]) -> str:
+    """A short hash of which highlights are whose."""
+    said = {task.document_hash: task.document.highlights for task in tasks}
+    return text_hash(json.dumps(said, sort_keys=True))
 
 
 def _joined(parts: dict[int, str]) -> str:
@@ -217,7 +267,7 @@ def _joined(parts: dict[int, str]) -> str:
 
 
 @lru_cache(maxsize=1)
-def _sentences(text: str) -> tuple[str, ...]:
+def whole_sentences(text: str) -> tuple[str, ...]:
     """What summaries are made of: the sentences of a text, without fragments if it has any others."""
     sentences = split_sentences(text)
     return tuple([s for s in sentences if len(words(s)) >= _FEWEST_WORDS] or sentences)

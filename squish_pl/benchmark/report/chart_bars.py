@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from squish_pl.benchmark.leaderboard import Standing
 from squish_pl.benchmark.published import MARK, PublishedScore
 from squish_pl.benchmark.report.lettering import shortened
-from squish_pl.benchmark.report.themes import HATCH, INK, Look, drawing, titled_figure
+from squish_pl.benchmark.report.themes import HATCH, INK, Look, drawing, marks_of, titled_figure
 from squish_pl.score.bootstrap import Estimate
 
 if TYPE_CHECKING:
@@ -119,8 +119,8 @@ def _legend(shown: Sequence[Standing]) -> list[list[Artist]]:
         Patch(facecolor=INK, label="SQUISH"),
         Patch(facecolor=(INK, _LIGHT), label="SQUISH-novel"),
     ]
-    if any(standing.is_baseline for standing in shown):
-        kinds.append(Patch(facecolor="none", edgecolor=INK, hatch=HATCH, label="baseline"))
+    if told := marks_of(shown):
+        kinds.append(Patch(facecolor="none", edgecolor=INK, hatch=HATCH, label=told))
     marks: list[Artist] = [Line2D([], [], color=INK, linewidth=1, marker="|", markersize=4.5, label="95 % interval")]
     if any(standing.resolved is False for standing in shown):
         marks.append(_words("≈  order not resolved"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from squish_pl.benchmark.leaderboard import Standing
 from squish_pl.benchmark.report.chart_names import Line, Point, write_names
-from squish_pl.benchmark.report.themes import INK, SURFACE, Look, drawing, titled_figure
+from squish_pl.benchmark.report.themes import INK, SURFACE, Look, drawing, marks_of, titled_figure
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -97,8 +97,8 @@ def _legend(shown: Sequence[Standing]) -> list[Artist]:
     handles: list[Artist] = [
         _dot(label, color=(INK, 0.55), markeredgewidth=0, markersize=math.sqrt(_area(share))) for share, label in sizes
     ]
-    if any(line.is_baseline for line in shown):
-        handles.append(_dot("baseline", color=INK, markerfacecolor=SURFACE, markeredgewidth=1.6, markersize=7))
+    if told := marks_of(shown):
+        handles.append(_dot(told, color=INK, markerfacecolor=SURFACE, markeredgewidth=1.6, markersize=7))
     handles.append(Line2D([], [], color=INK, alpha=0.4, linewidth=1, linestyle=(0, (4, 3)), label="nothing copied"))
     handles.append(Line2D([], [], color=INK, alpha=0.4, linewidth=1.2, label="95 % interval"))
     return handles

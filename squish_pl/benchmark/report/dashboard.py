@@ -21,10 +21,11 @@ from squish_pl.benchmark.leaderboard import Leaderboard
 from squish_pl.benchmark.leaderboard_tables import to_markdown
 from squish_pl.benchmark.report.charts import Picture
 from squish_pl.benchmark.report.lettering import drawable
+from squish_pl.benchmark.resistance_tables import resistance_markdown
 from squish_pl.errors import DataError
 from squish_pl.markdown import escape
 
-_ABOUT, _LEADERBOARD = "0 about", "1 leaderboard"
+_ABOUT, _LEADERBOARD, _RESISTANCE = "0 about", "1 leaderboard", "5 resistance"
 _GROUPS = {"leaderboard": _LEADERBOARD, "scatter": "2 novelty", "curves": "3 budgets", "heat-map": "4 heat map"}
 
 
@@ -57,6 +58,8 @@ def log_findings(findings: Findings, drawn: Sequence[Picture], folder: str | Pat
             writer.add_text(f"{_ABOUT}/usage", _usage(findings.usage))
         for (budget, reference), table in _tables(findings.board):
             writer.add_text(f"{_LEADERBOARD}/{_name(findings, budget, reference)}", table)
+        if findings.resistance is not None:
+            writer.add_text(_RESISTANCE, resistance_markdown(findings.resistance))
     return run
 
 

@@ -104,8 +104,8 @@ function start() {
     const options = names.map((value) => {
       const { squish, verdict } = pick(value);
       const name = element("span", {}, [element("bdi", { textContent: value })]);
-      if (index.baselines.includes(value)) {
-        name.append(" ", element("span", { className: "mark", textContent: "baseline" }));
+      if (Object.hasOwn(index.marks, value)) {
+        name.append(" ", element("span", { className: "mark", textContent: index.marks[value] }));
       }
       const score = element("span", { className: "value", textContent: figure(squish, 4) });
       const small = element("small", { textContent: verdict, dir: "auto" });

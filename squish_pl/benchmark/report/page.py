@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +19,7 @@ from squish_pl.benchmark.report import page_text, page_views
 from squish_pl.benchmark.report.charts import Picture
 from squish_pl.benchmark.report.page_documents import packed
 from squish_pl.benchmark.report.page_text import printable
+from squish_pl.benchmark.resistance_tables import shown_tables
 from squish_pl.files import written_whole
 
 
@@ -34,13 +35,14 @@ def write_page(findings: Findings, drawn: Sequence[Picture], path: Path) -> None
         DataError: The file cannot be written; an earlier one is untouched.
     """
     script = _own_file("page_drawing.js") + _own_file("page.js")
-    index = _Index(findings.references, {s.contender for s in findings.board.standings if s.is_baseline})
+    index = _Index(findings.references, {s.contender: s.mark for s in findings.board.standings if s.mark})
     page = _environment().get_template("page.html.j2")
     pieces = page.generate(
         findings=findings,
         views=page_views.views(findings),
         board_references=page_views.board_references(findings),
         pictures=[picture for picture in drawn if picture.element],
+        resistance=[] if findings.resistance is None else list(shown_tables(findings.resistance)),
         published=page_views.published(findings.published),
         mark=MARK,
         source=SOURCE,
@@ -59,7 +61,7 @@ class _Index:
     """What the script needs to know of all documents; grows while they are written."""
 
     references: Sequence[str]
-    baselines: Collection[str]
+    marks: Mapping[str, str]  # "baseline" or "attack", by contender
     blocks: int = 0
     titles: dict[str, str] = field(default_factory=dict)  # by the text's hash
     numbers: dict[str, dict[str, int]] = field(default_factory=dict)  # of blocks, by hash and reference
@@ -81,7 +83,7 @@ class _Index:
         documents = [{"title": title, "blocks": self.numbers[name]} for name, title in self.titles.items()]
         return {
             "references": [printable(name) for name in self.references],
-            "baselines": sorted(map(printable, self.baselines)),
+            "marks": {printable(name): mark for name, mark in self.marks.items()},
             "documents": documents,
         }
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from squish_pl.benchmark.leaderboard import Leaderboard
+from squish_pl.benchmark.leaderboard import Leaderboard, Standing
 from squish_pl.benchmark.report.lettering import fonts, shortened
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ class Look:
         marker: Its shape.
         line: Line style.
         is_baseline: Whether it is a baseline: hatched bars, hollow markers, broken lines.
+        mark: "baseline", "attack" or nothing.
     """
 
     label: str
@@ -114,16 +115,22 @@ class Look:
     marker: str
     line: str
     is_baseline: bool
+    mark: str
 
     @property
     def marked_label(self) -> str:
-        """The label, and whether it is a baseline."""
-        return f"{self.label} (baseline)" if self.is_baseline else self.label
+        """The label, and whether it is a baseline or an attack."""
+        return f"{self.label} ({self.mark})" if self.mark else self.label
 
     @property
     def filling(self) -> str:
         """Of its markers."""
         return SURFACE if self.is_baseline else self.colour
+
+
+def marks_of(standings: Iterable[Standing]) -> str:
+    """What hatches and hollow markers stand for among standings, for a legend; empty where there are none."""
+    return ", ".join(sorted({standing.mark for standing in standings} - {""}, reverse=True))
 
 
 def looks(board: Leaderboard) -> dict[str, Look]:
@@ -142,5 +149,6 @@ def looks(board: Leaderboard) -> dict[str, Look]:
             marker=_MARKERS[number % len(_MARKERS)],
             line=(":" if again else "--") if standing.is_baseline else ("-." if again else "-"),
             is_baseline=standing.is_baseline,
+            mark=standing.mark,
         )
     return found

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from squish_pl.benchmark.findings import Findings
 from squish_pl.benchmark.leaderboard_tables import to_csv, to_markdown
+from squish_pl.benchmark.resistance_tables import resistance_csv, resistance_markdown
 from squish_pl.benchmark.results import result_lines, write_lines
 from squish_pl.files import written_whole
 
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
 _NEEDED = ("jinja2", "matplotlib", "nltk")
 
 
-def report_problems(report: str | None, logs: str | None = None) -> list[str]:
-    """What stands in the way of a report and of TensorBoard's files in their folders: found before hours of work."""
+def report_problems(report: str | None, logs: str | None = None, output: str | None = None) -> list[str]:
+    """What stands in the way of a report, TensorBoard's files and results in their folders: found before the work."""
     found = []
     if missing := [name for name in _NEEDED if (report or logs) and find_spec(name) is None]:
         found.append(
             f"a report needs {', '.join(missing)}: pip install 'squish-pl[benchmark]', or set report and logs null"
         )
-    for key, folder in (("report", report), ("logs", logs)):
+    for key, folder in (("report", report), ("logs", logs), ("output", output)):
         found += [] if folder is None else _folder_problems(key, folder)
     return found
 
@@ -76,6 +77,8 @@ def write_findings(findings: Findings, report: str | None, logs: str | None) -> 
 def write_report(findings: Findings, drawn: Sequence[Picture], folder: str | Path) -> Path:
     """Writes index.html, charts/*.png and *.svg, leaderboard.csv, leaderboard.md and results.jsonl.
 
+    Where there are attacks, resistance.csv too, and the resistance below the leaderboard.
+
     Args:
         findings: What there is to show.
         drawn: Its charts.
@@ -91,7 +94,11 @@ def write_report(findings: Findings, drawn: Sequence[Picture], folder: str | Pat
     from squish_pl.benchmark.report.page import write_page
 
     folder = Path(folder).expanduser()
-    for name, text in (("leaderboard.csv", to_csv(findings.board)), ("leaderboard.md", to_markdown(findings.board))):
+    texts = {"leaderboard.csv": to_csv(findings.board), "leaderboard.md": to_markdown(findings.board)}
+    if findings.resistance is not None:
+        texts["leaderboard.md"] += "\n" + resistance_markdown(findings.resistance)
+        texts["resistance.csv"] = resistance_csv(findings.resistance)
+    for name, text in texts.items():
         with written_whole(folder / name) as file:
             file.write(text)
     write_lines(result_lines(findings.rows, findings.references), folder / "results.jsonl")

@@ -118,7 +118,7 @@ def test_what_is_not_there_is_a_dash(tmp_path: Path) -> None:
     assert "1 small model – – – – – – – –" in reader.shown
     assert "nan" not in re.sub(r"<(script|style)>.*?</\1>", "", text, flags=re.DOTALL).lower()
     assert "Nobody is ranked at 10% under first reference" in reader.shown
-    assert json.loads(reader.scripts["index"]) == {"baselines": [], "documents": [], "references": ["first reference"]}
+    assert json.loads(reader.scripts["index"]) == {"marks": {}, "documents": [], "references": ["first reference"]}
 
 
 def test_many_reasons_are_cut_short(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_every_text_is_escaped(strange: str, tmp_path: Path) -> None:
         "title": f"Document 1 {clean}".strip(),
         "blocks": {f"first reference{clean}": 0, f"second reference{clean}": 3},
     }
-    assert index["baselines"] == [f"opening{clean}"]
+    assert index["marks"] == {f"opening{clean}": "baseline"}
     assert "<" not in reader.scripts["index"]
 
 
