@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from property_settings import few_examples
 from tiny import make_byte_tokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from squish_pl.benchmark import attacks
 from squish_pl.benchmark.attacks import (
@@ -37,14 +39,28 @@ from squish_pl.types import Document
 
 TEXT = "The ferry left at dawn. In Bergen, Anna Holm's goat slept on. It rained in Oslo."
 HIGHLIGHTS = "The ferry of Anna Holm is in Bergen. Some 31 people waited 9 hours."
-BYTES = make_byte_tokenizer()
+
+
+def make_merging_tokenizer() -> PreTrainedTokenizerFast:
+    """A small byte-level BPE over whole lines, so that tokens reach over words and change where a text is cut."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=340, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator([TEXT, HIGHLIGHTS, "Anna Holm is in Rome. 42 goats is UN. 東京。"] * 5, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+BYTES, MERGING = make_byte_tokenizer(), make_merging_tokenizer()
 CLASSES = [getattr(attacks, name) for name in attacks.__all__ if name != "Attack"]
 
 
 def answer(
     attack: Contender, text: str = TEXT, budget: str = "100%", highlights: str = "", *others: Document
 ) -> Answer:
-    attack.tokenizer = BYTES
+    attack.tokenizer = attack.tokenizer or BYTES
     tasks = attack.tasks([Document(text, highlights=highlights), *others], [budget])
     return next(given for task, given in attack.summarise(tasks) if task.document.text == text)
 
@@ -250,22 +266,31 @@ TEXTS = st.lists(PIECES, min_size=1, max_size=40).map("".join)
     text=TEXTS.filter(str.strip),
     highlights=TEXTS,
     budget=st.sampled_from(["1%", "20%", "100%", "1 char", "30 chars", "90 chars", "10% tokens", "25 tokens"]),
+    tokenizer=st.sampled_from([BYTES, MERGING]),
 )
-def test_never_over_any_budget_and_the_same_again(text: str, highlights: str, budget: str) -> None:
+def test_never_over_any_budget_and_the_same_again(
+    text: str, highlights: str, budget: str, tokenizer: PreTrainedTokenizerFast
+) -> None:
     cap = Budget.parse(budget)
-    limit = cap.limit(text, BYTES)
+    limit = cap.limit(text, tokenizer)
+
+    def once_more(kind: type[Baseline]) -> Answer:
+        attack = kind()
+        attack.tokenizer = tokenizer
+        return answer(attack, text, budget, highlights, Document("Another one."))
+
     for kind in CLASSES:
-        given_ = answer(kind(), text, budget, highlights, Document("Another one."))
-        assert answer(kind(), text, budget, highlights, Document("Another one.")).summary == given_.summary
-        if given_.outcome is Outcome.FAILED:
-            assert given_.reason
+        found = once_more(kind)
+        assert once_more(kind).summary == found.summary
+        if found.outcome is Outcome.FAILED:
+            assert found.reason
             continue
-        written = given_.summary
-        assert written is not None
-        assert written == written.strip()
-        assert cap.length(written, BYTES) <= limit
+        assert found.summary is not None
+        assert found.summary == found.summary.strip()
+        length = cap.length(found.summary, tokenizer)
+        assert length <= limit
         if kind is CopiedOpening:
-            assert written == lead(text, cap, BYTES)
-        if kind is RepeatedSentence:
-            # within a character, of up to four bytes, and white space at the end
-            assert cap.length(written, BYTES) >= limit - 5
+            assert found.summary == lead(text, cap, tokenizer)
+        if kind is RepeatedSentence and tokenizer is BYTES:
+            # but for white space at the end, and for a character of which not all bytes have room
+            assert length >= limit - 4

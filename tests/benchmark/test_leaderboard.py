@@ -13,7 +13,14 @@ import torch
 
 from squish_pl.benchmark.findings import Usage
 from squish_pl.benchmark.leaderboard import Leaderboard, Row, Standing, combined_name, leaderboard
-from squish_pl.benchmark.leaderboard_tables import print_leaderboard, print_published, print_usage, to_csv, to_markdown
+from squish_pl.benchmark.leaderboard_tables import (
+    print_leaderboard,
+    print_published,
+    print_usage,
+    to_csv,
+    to_markdown,
+    to_records,
+)
 from squish_pl.benchmark.published import PublishedScore
 from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task
 from squish_pl.score.bootstrap import bootstrap_interval
@@ -284,6 +291,21 @@ def test_markdown() -> None:
         "| 3 | failing | – | – |  | – | – | 0%, 1 failed | – | – |\n"
     )
     assert to_markdown(_example(original_rules=True)).endswith("Left out at 10% (r): failing, 0%\n")
+
+
+def test_attacks_are_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    task = Task(Document("text"), "10%")
+    rows = [
+        Row("trick", task, WRITTEN, {"r": record(0.2)}, is_baseline=True, is_attack=True),
+        Row("opening", task, WRITTEN, {"r": record(0.1)}, is_baseline=True),
+        Row("model", task, WRITTEN, {"r": record(0.0)}),
+    ]
+    board = leaderboard(rows, ["r"])
+    assert [standing.mark for standing in board.standings] == ["attack", "baseline", ""]
+    assert "| 1 | trick (attack) |" in to_markdown(board)
+    print_leaderboard(board)
+    assert "(attack)" in capsys.readouterr().out
+    assert [record["is_attack"] for record in to_records(board)] == [True, False, False]
 
 
 def test_nothing_of_a_name_is_markdown_in_a_note() -> None:

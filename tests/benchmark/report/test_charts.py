@@ -25,7 +25,7 @@ from squish_pl.benchmark.leaderboard import combined_name
 from squish_pl.benchmark.published import MARK, PublishedScore
 from squish_pl.benchmark.report.charts import Chart, charts, pictures, write_charts
 from squish_pl.benchmark.report.lettering import drawable, fonts, shortened
-from squish_pl.benchmark.report.themes import COLOURS, SURFACE, drawing, looks
+from squish_pl.benchmark.report.themes import COLOURS, SURFACE, drawing, looks, marks_of
 from squish_pl.errors import SquishError
 from squish_pl.score.bootstrap import Estimate
 
@@ -84,6 +84,17 @@ def test_only_baselines_are_hatched_and_named_so() -> None:
     assert [bar.get_width() for bar in hatched] == [0.1, 0.05]
     assert all(0.5 < bar.get_y() + bar.get_height() / 2 < 1.5 for bar in hatched)  # in the second row
     assert [label.get_text() for label in axes.get_yticklabels()] == ["model   1", "opening (baseline)   2"]
+
+
+def test_attacks_are_hatched_and_named_so() -> None:
+    of = small(
+        standing("opening", 1, 0.2, is_baseline=True), standing("trick", 2, 0.1, is_baseline=True, is_attack=True)
+    )
+    axes = axes_of(of, "leaderboard")
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["opening (baseline)   1", "trick (attack)   2"]
+    assert marks_of(of.board.standings) == "baseline, attack"
+    assert marks_of(of.board.standings[1:]) == "attack"
+    assert marks_of([standing("model", 1, 0.2)]) == ""
 
 
 def test_contenders_without_a_score_are_named_instead_of_drawn() -> None:
