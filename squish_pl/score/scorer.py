@@ -12,8 +12,8 @@ from __future__ import annotations
 import abc
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,8 +24,9 @@ from squish_pl.errors import ModelError, report_problems
 from squish_pl.lm.halving import Limit, within
 from squish_pl.lm.loading import load_model, load_tokenizer, pick_dtype
 from squish_pl.lm.tokens import encode, start_token_id
+from squish_pl.score.evidence import Evidence, LogProbs
 from squish_pl.score.information import Row, token_information
-from squish_pl.score.novelty import copied_tokens
+from squish_pl.score.measures import Novel, Squish, row_sums
 from squish_pl.score.reference import FrozenModel, ReferenceModel
 from squish_pl.score.template import ScoreTemplate
 from squish_pl.types import Document, Scores
@@ -188,11 +189,30 @@ class SquishScorer(Scorer):
             ModelError: The reference gives no finite information.
             TypeError: Summaries are one string instead of a sequence of them.
         """
+        novel = Novel(self.novel_ngram)
+        return [_scores(found, novel) for found in self.evidence(requests, skip_over_budget=skip_over_budget)]
+
+    def evidence(
+        self, requests: Sequence[ScoreRequest], support: bool = False, skip_over_budget: bool = True
+    ) -> list[Evidence]:
+        """All that measures are made of; `score_batch` makes its scores of the very same passes.
+
+        Args:
+            requests: Documents with their summaries and budgets.
+            support: Whether the summaries' own likelihoods are wanted, at two more rows for each summary.
+            skip_over_budget: See `score_batch`.
+
+        Returns:
+            Evidence for each request, in order.
+
+        Raises:
+            SquishError: See `score_batch`.
+        """
         jobs = [self._prepare(request, skip_over_budget) for request in requests]
         alone = self._information_alone([job.document_ids for job in jobs])
-        rows = list(dict.fromkeys(row for job in jobs for row in job.rows if row is not None))
-        with_summary = dict(zip(rows, self._measure(rows), strict=True))
-        return [self._finish(job, a.double(), with_summary) for job, a in zip(jobs, alone, strict=True)]
+        with_summary = self._measure_once(job.rows for job in jobs)
+        found = [_evidence(job, a.double(), with_summary) for job, a in zip(jobs, alone, strict=True)]
+        return self._with_support(jobs, found) if support else found
 
     def take_tokens(self) -> int:
         """Tokens that went through the reference since the last call."""
@@ -217,39 +237,22 @@ class SquishScorer(Scorer):
             else None
             for summary, fits in zip(summaries, within, strict=True)
         ]
-        return _Job(document_ids, summaries, within, rows)
+        summary_ids = tuple(tuple(encode(self.tokenizer, summary or "")) for summary in summaries)
+        return _Job(text, document_ids, summary_ids, within, rows)
 
-    def _finish(self, job: _Job, alone: Tensor, with_summary: dict[Row, Tensor]) -> Scores:
-        total = float(alone.sum())
-        if not math.isfinite(total):
-            raise ModelError(
-                f"the reference gives a document the information {total}: try another dtype, such as float32"
-            )
-        saved, novel, token_saved = [], [], []
-        for summary, row in zip(job.summaries, job.rows, strict=True):
-            if row is None:
-                # nothing said saves nothing; what was not measured is not known
-                nothing = 0.0 if not summary or not job.document_ids else float("nan")
-                token_saved.append(torch.full_like(alone, nothing))
-                saved.append(nothing)
-                novel.append(nothing)
-                continue
-            per_token = alone - with_summary[row].double()
-            copied = copied_tokens(job.document_ids, encode(self.tokenizer, summary or ""), self.novel_ngram)
-            token_saved.append(per_token)
-            saved.append(float(per_token.sum()))
-            novel.append(float(per_token[~copied].sum()))
-        within = torch.tensor(job.within, dtype=torch.bool)
-        nats = torch.tensor([saved, novel], dtype=torch.float64)
-        share = torch.where(within & (total > 0), nats / (total or 1.0), torch.zeros_like(nats))
-        return Scores(
-            score=share[0],
-            novel_score=share[1],
-            saved=torch.tensor(saved, dtype=torch.float64),
-            information=total,
-            within_budget=within,
-            token_saved=torch.stack(token_saved).float() if token_saved else torch.zeros(0, len(alone)),
-        )
+    def _with_support(self, jobs: Sequence[_Job], evidence: Sequence[Evidence]) -> list[Evidence]:
+        frames = [(self.start, *encode(self.tokenizer, self.template.render_support(job.text))) for job in jobs]
+        behind = [job.support_rows(frame) for job, frame in zip(jobs, frames, strict=True)]
+        bare = [job.support_rows((self.start,)) for job in jobs]
+        measured = self._measure_once([*behind, *bare])
+        return [
+            replace(found, support=_log_probs(job, b, measured), support_alone=_log_probs(job, a, measured))
+            for job, found, b, a in zip(jobs, evidence, behind, bare, strict=True)
+        ]
+
+    def _measure_once(self, rows: Iterable[Sequence[Row | None]]) -> dict[Row, Tensor]:
+        different = list(dict.fromkeys(row for some in rows for row in some if row is not None))
+        return dict(zip(different, self._measure(different), strict=True))
 
     def _measure(self, rows: Sequence[Row]) -> list[Tensor]:
         self._tokens_seen += sum(len(row) for row in rows)
@@ -283,7 +286,53 @@ class SquishScorer(Scorer):
 class _Job:
     """One request on its way: a row for each summary that has to go through the model."""
 
+    text: str
     document_ids: tuple[int, ...]
-    summaries: list[str | None]
+    summary_ids: tuple[tuple[int, ...], ...]
     within: list[bool]
     rows: list[Row | None]
+
+    def support_rows(self, prefix: tuple[int, ...]) -> list[Row | None]:
+        """The same summaries, to be measured themselves behind a prefix."""
+        return [
+            None if row is None or not ids else Row(prefix, ids)
+            for row, ids in zip(self.rows, self.summary_ids, strict=True)
+        ]
+
+
+def _evidence(job: _Job, alone: Tensor, with_summary: dict[Row, Tensor]) -> Evidence:
+    total = float(alone.sum())
+    if not math.isfinite(total):
+        raise ModelError(f"the reference gives a document the information {total}: try another dtype, such as float32")
+    saved = []
+    for ids, row in zip(job.summary_ids, job.rows, strict=True):
+        if row is None:
+            # nothing said saves nothing; what was not measured is not known
+            saved.append(torch.full_like(alone, math.nan if ids else 0.0))
+        else:
+            saved.append(alone - with_summary[row].double())
+    return Evidence(
+        job.document_ids,
+        alone,
+        torch.stack(saved) if saved else alone.new_zeros(0, len(alone)),
+        job.summary_ids,
+        torch.tensor(job.within, dtype=torch.bool),
+    )
+
+
+def _log_probs(job: _Job, rows: Sequence[Row | None], information: dict[Row, Tensor]) -> LogProbs:
+    return tuple(
+        torch.full((len(ids),), math.nan, dtype=torch.float64) if row is None else -information[row].double()
+        for ids, row in zip(job.summary_ids, rows, strict=True)
+    )
+
+
+def _scores(evidence: Evidence, novel: Novel) -> Scores:
+    return Scores(
+        score=Squish()(evidence, ()),
+        novel_score=novel(evidence, ()),
+        saved=row_sums(evidence.saved),
+        information=evidence.total,
+        within_budget=evidence.within_budget,
+        token_saved=evidence.saved.float(),
+    )

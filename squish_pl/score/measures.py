@@ -1,0 +1,222 @@
+"""Measures: candidate scores, each a small function of what passes through the reference tell.
+
+    d_t = nats that the summary saves on document token t    I = nats of the document alone    (see `Evidence`)
+
+Those made of d_t are 0 for a summary that is missing, empty or over its budget. Those made of the summary's own
+likelihood have no natural zero: such a summary gets NaN, and is left out of correlations.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from squish_pl.score.evidence import Evidence
+from squish_pl.score.novelty import copied_tokens, longest_copies
+
+
+class Measure(abc.ABC):
+    """A candidate score.
+
+    Attributes:
+        name: As tables show it: the class's name in small letters, then its arguments. Two with the same name are
+            the same measure.
+        needs_support: Whether it is made of the summaries' own likelihoods.
+    """
+
+    needs_support: bool = False
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__.lower()
+
+    @abc.abstractmethod
+    def __call__(self, evidence: Evidence, batch: Sequence[Evidence]) -> Tensor:
+        """[G] float64, the value of each summary.
+
+        Args:
+            evidence: A document and its summaries.
+            batch: All that is measured together, this one among it; for measures that compare documents.
+        """
+
+    def problems(self) -> list[str]:
+        """What is wrong with the settings, a sentence each."""
+        return []
+
+
+class Squish(Measure):
+    """SQUISH: sum_t d_t / I."""
+
+    def __call__(self, evidence: Evidence, batch: Sequence[Evidence]) -> Tensor:
+        return _share(evidence, row_sums(evidence.saved))
+
+
+class Novel(Measure):
+    """SQUISH-novel: sum of d_t / I over document tokens in no token n-gram shared with the summary."""
+
+    def __init__(self, n: int = 4) -> None:
+        self.n = n
+
+    @property
+    def name(self) -> str:
+        return f"novel {self.n}"
+
+    def __call__(self, evidence: Evidence, batch: Sequence[Evidence]) -> Tensor:
+        nats = [
+            saved[~copied_tokens(evidence.document_ids, ids, self.n)].sum()
+            for saved, ids in zip(evidence.saved, evidence.summary_ids, strict=True)
+        ]
+        return _share(evidence, _stacked(nats))
+
+    def problems(self) -> list[str]:
+        return _at_least_one(n=self.n)
+
+
+class Clipped(Measure):
+    """sum_t clip(d_t, -nats, +nats) / I: no single token, such as a copied name, counts for many."""
+
+    def __init__(self, nats: float = 1.0) -> None:
+        self.nats = nats
+
+    @property
+    def name(self) -> str:
+        return f"clipped {self.nats:g}"
+
+    def __call__(self, evidence: Evidence, batch: Sequence[Evidence]) -> Tensor:
+        return _share(evidence, row_sums(evidence.saved.clamp(-self.nats, self.nats)))
+
+    def problems(self) -> list[str]:
+        return _above_zero(nats=self.nats)
+
+
+class Positive(Measure):
+    """sum_t max(d_t, 0) / I: what a summary makes harder to predict costs nothing."""
+
+    def __call__(self, evidence: Evidence, batch: Sequence[Evidence]) -> Tensor:
+        return _share(evidence, row_sums(evidence.saved.clamp_min(0)))
+
+
+class SmoothNovel(Measure):
+    """sum_t d_t / (1 + m_t / n) / I, where m_t is the length of the longest run covering t that the summary shares.
+
+    The discount of `Novel` without its cliff: a token that is nowhere in the summary counts whole, one in a shared
+    n-gram half, one in a copied sentence next to nothing.
+    """
+
+    def __init__(self, n: float = 4.0) -> None:
+        self.n = n
+
+    @property
+    def name(self) -> str:
+        return f"smoothnovel {self.n:g}"
+
+    def __call__(self, evidence: Evidence, batch: Sequence[Evidence]) -> Tensor:
+        nats = [
+            (saved / (1 + longest_copies(evidence.document_ids, ids).double() / self.n)).sum()
+            for saved, ids in zip(evidence.saved, evidence.summary_ids, strict=True)
+        ]
+        return _share(evidence, _stacked(nats))
+
+    def problems(self) -> list[str]:
+        return _above_zero(n=self.n)
+
+
+class Support(Measure):
+    """L = mean over the summary's tokens of ln p(token | document, earlier ones), nats.
+
+    BARTScore's source-to-summary direction (Yuan et al. 2021) under a language model that is not fine-tuned.
+    """
+
+    needs_support = True
+
+    def __call__(self, evidence: Evidence, batch: Sequence[Evidence]) -> Tensor:
+        return _mean_log_probs(evidence)
+
+
+class SupportGain(Measure):
+    """L minus the mean of ln p(token | start token, earlier ones): what the document adds, nats a summary token.
+
+    The mean over tokens of their pointwise mutual information with the document.
+    """
+
+    needs_support = True
+
+    def __call__(self, evidence: Evidence, batch: Sequence[Evidence]) -> Tensor:
+        return _mean_log_probs(evidence) - _mean_log_probs(evidence, alone=True)
+
+
+class Weighted(Measure):
+    """sum_i weight_i * measure_i; NaN where one of them is."""
+
+    def __init__(self, parts: list[tuple[Measure, float]]) -> None:
+        self.parts = parts
+
+    @property
+    def name(self) -> str:
+        return " + ".join(f"{weight:g} {_bracketed(measure)}" for measure, weight in self.parts)
+
+    @property
+    def needs_support(self) -> bool:  # type: ignore[override]  # of its parts
+        return any(measure.needs_support for measure, _ in self.parts)
+
+    def __call__(self, evidence: Evidence, batch: Sequence[Evidence]) -> Tensor:
+        total = torch.zeros(evidence.size, dtype=torch.float64)
+        for measure, weight in self.parts:
+            total = total + weight * measure(evidence, batch)
+        return total
+
+    def problems(self) -> list[str]:
+        found = [] if self.parts else ["parts must name at least one measure with its weight"]
+        for measure, weight in self.parts:
+            found += [f"{measure.name}: {problem}" for problem in measure.problems()]
+            if not math.isfinite(weight):
+                found.append(f"the weight of {measure.name} must be a finite number, but is {weight}")
+        return found
+
+
+def default_measures() -> list[Measure]:
+    """One of each, the score itself first."""
+    return [Squish(), Novel(), SmoothNovel(), Clipped(), Positive(), Support(), SupportGain()]
+
+
+def row_sums(nats: Tensor) -> Tensor:
+    """[G, T] -> [G], each row by itself: how many others there are must not change the last bit of a sum."""
+    return _stacked([row.sum() for row in nats])
+
+
+def _share(evidence: Evidence, nats: Tensor) -> Tensor:
+    """Nats by those of the document; 0 for what does not count, and where there is nothing to save."""
+    total = evidence.total
+    return torch.where(evidence.within_budget & (total > 0), nats / (total or 1.0), torch.zeros_like(nats))
+
+
+def _mean_log_probs(evidence: Evidence, alone: bool = False) -> Tensor:
+    log_probs = evidence.support_alone if alone else evidence.support
+    if log_probs is None:
+        raise ValueError("the evidence has no likelihoods of the summaries: ask for them with support=True")
+    means = _stacked([some.mean() for some in log_probs])  # NaN without tokens
+    return torch.where(evidence.within_budget, means, torch.full_like(means, math.nan))
+
+
+def _stacked(numbers: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(numbers)) if numbers else torch.zeros(0, dtype=torch.float64)
+
+
+def _bracketed(measure: Measure) -> str:
+    return f"({measure.name})" if isinstance(measure, Weighted) else measure.name
+
+
+def _at_least_one(**settings: int) -> list[str]:
+    return [f"{name} must be at least 1, but is {value}" for name, value in settings.items() if value < 1]
+
+
+def _above_zero(**settings: float) -> list[str]:
+    return [
+        f"{name} must be a finite number above 0, but is {value}"
+        for name, value in settings.items()
+        if not 0 < value < math.inf
+    ]
