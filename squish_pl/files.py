@@ -17,6 +17,11 @@ from typing import IO, Any
 from squish_pl.errors import CheckpointError, DataError
 
 
+def paths_in(text: str) -> list[str]:
+    """Paths separated by commas, or one with commas in it."""
+    return [text] if Path(text).expanduser().exists() else [path.strip() for path in text.split(",") if path.strip()]
+
+
 @contextmanager
 def replacing(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
     """A file beside the target, moved into its place when all is written; its folder is made where it is missing.

@@ -23,6 +23,7 @@ from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task, text
 from squish_pl.budget import Budget
 from squish_pl.errors import DataError
 from squish_pl.lm.tokens import tokenizer_hash, whole_characters
+from squish_pl.score.evidence import Evidence, pack, unpack
 
 _APPLICATION = 0x53515348  # marks the file as ours: "SQSH"
 _SCHEMA = 1
@@ -43,6 +44,10 @@ _TABLES = (
         reference TEXT, document TEXT, summary TEXT, saved BLOB,
         PRIMARY KEY (reference, document, summary)) WITHOUT ROWID""",
 )
+# came later; a store without it gets it, and an earlier version passes it over
+_EVIDENCE_TABLE = """CREATE TABLE IF NOT EXISTS evidence (
+    reference TEXT, document TEXT, summaries TEXT, evidence BLOB,
+    PRIMARY KEY (reference, document, summaries))"""
 
 
 class ScoreKey(NamedTuple):
@@ -179,6 +184,28 @@ class Store:
         with self._clear_errors():
             return set(self._database.execute(query, (reference,)).fetchall())
 
+    def evidence(self, reference: str, document: str, summaries: str) -> Evidence | None:
+        """What passes through a reference told about a document and its summaries; None where it is not known.
+
+        Args:
+            reference: Everything that decides it besides the texts.
+            document: Hash of the document's text.
+            summaries: Hash of all summaries' texts, in order.
+        """
+        query = "SELECT evidence FROM evidence WHERE reference = ? AND document = ? AND summaries = ?"
+        with self._clear_errors():
+            found = self._database.execute(query, (reference, document, summaries)).fetchone()
+            try:
+                return None if found is None else unpack(found[0])
+            except ValueError as error:
+                raise sqlite3.DatabaseError(str(error)) from None
+
+    def put_evidence(self, reference: str, document: str, summaries: str, evidence: Evidence) -> None:
+        """Keeps what passes told; what is there already stays. See `evidence`."""
+        row = (reference, document, summaries, pack(evidence))
+        with self._clear_errors(), self._transaction():
+            self._database.execute("INSERT INTO evidence VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
+
     def _of_tasks(self, contender: Contender, tasks: Iterable[Task], column: str) -> dict[Task, str]:
         keys = {task: _task_key(contender, task) for task in tasks}
         query = (
@@ -221,8 +248,9 @@ class Store:
     def _check_and_make(self) -> None:
         with self._transaction():  # or another process might make it between two looks
             if self._is_store():
+                self._database.execute(_EVIDENCE_TABLE)
                 return
-            for statement in _TABLES:
+            for statement in (*_TABLES, _EVIDENCE_TABLE):
                 self._database.execute(statement)
             self._database.execute(f"PRAGMA application_id = {_APPLICATION}")
             self._database.execute(f"PRAGMA user_version = {_SCHEMA}")

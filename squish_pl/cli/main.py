@@ -57,6 +57,12 @@ def _score(arguments: list[str]) -> None:
     run(arguments[1:])
 
 
+def _meta(arguments: list[str]) -> None:
+    from squish_pl.cli.meta import run
+
+    run(arguments[1:])
+
+
 _COMMANDS = {
     "fit": _Command(_train, "train an adapter", "fit --config smollm2.yaml"),
     "validate": _Command(
@@ -72,6 +78,9 @@ _COMMANDS = {
     ),
     "compare": _Command(
         _compare, "compare any summarisers on one leaderboard", "compare --config benchmark.yaml --report report/"
+    ),
+    "meta": _Command(
+        _meta, "measure how well scores follow people's ratings", "meta --ratings ratings.jsonl --output meta.json"
     ),
 }
 

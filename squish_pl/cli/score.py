@@ -24,6 +24,7 @@ from squish_pl.cli.compare import null_problems, show, stop_message
 from squish_pl.data.filters import make_document
 from squish_pl.data.summaries import read_text
 from squish_pl.errors import ConfigError, DataError
+from squish_pl.files import paths_in
 from squish_pl.lm.loading import BaseModel, DType
 from squish_pl.score.ensemble import Rule
 from squish_pl.score.settings import ScoreSettings
@@ -134,7 +135,7 @@ class _Given(NamedTuple):
 
 
 def _files(documents: str, summaries: str, budgets: list[str]) -> _Given:
-    given = [GivenSummaries(path, strict=True) for path in _paths(summaries)]
+    given = [GivenSummaries(path, strict=True) for path in paths_in(summaries)]
     own = list(dict.fromkeys(name for contender in given for name in contender.budgets))
     budgets = [*(budgets if None in own else ()), *(name for name in own if name is not None)]
     return _Given(load_documents(documents), documents, given, budgets)
@@ -144,7 +145,9 @@ def _texts(document: str, summary: str, budgets: list[str]) -> _Given:
     whole = make_document({"text": read_text(document), "url": Path(document).name})
     if not whole.text.strip():
         raise DataError(f"{document} is empty: expected a document")
-    return _Given([whole], document, [GivenText(Path(path).stem, read_text(path)) for path in _paths(summary)], budgets)
+    return _Given(
+        [whole], document, [GivenText(Path(path).stem, read_text(path)) for path in paths_in(summary)], budgets
+    )
 
 
 @contextmanager
@@ -159,11 +162,6 @@ def _open_store(store: str | None, output: str | None) -> Iterator[Store]:
         yield kept
     if not store:
         path.unlink(missing_ok=True)
-
-
-def _paths(text: str) -> list[str]:
-    """Paths separated by commas, or one with commas in it."""
-    return [text] if Path(text).expanduser().exists() else [path.strip() for path in text.split(",") if path.strip()]
 
 
 def _named_apart(contenders: Sequence[Contender]) -> list[Contender]:

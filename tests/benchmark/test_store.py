@@ -24,6 +24,7 @@ from squish_pl.benchmark.contenders import Contender
 from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task, text_hash
 from squish_pl.benchmark.store import ScoreKey, Store
 from squish_pl.errors import DataError
+from squish_pl.score.evidence import Evidence
 from squish_pl.types import Document
 
 FORK = multiprocessing.get_context("fork")  # no store is open in this process when it forks
@@ -391,3 +392,50 @@ def test_the_switch_to_the_log_waits_for_another_writer(tmp_path: Path, monkeypa
         store.put_answers(Named(), [(task(), written("x"))])
     release.join()
     other.close()
+
+
+def evidence_of(saved: float) -> Evidence:
+    information = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    rows = torch.tensor([[saved, math.nan]], dtype=torch.float64)
+    return Evidence((7, 8), information, rows, ((9,),), torch.tensor([True]))
+
+
+def test_evidence_is_there_again_and_stays(tmp_path: Path) -> None:
+    with Store(tmp_path / "s.sqlite") as store:
+        assert store.evidence("r", "d", "s") is None
+        store.put_evidence("r", "d", "s", evidence_of(0.1 + 0.2))
+        store.put_evidence("r", "d", "s", evidence_of(9.0))
+        store.put_evidence("other", "d", "s", evidence_of(5.0))
+    with Store(tmp_path / "s.sqlite") as store:
+        found = store.evidence("r", "d", "s")
+        assert found is not None
+        assert found.saved[0, 0] == 0.1 + 0.2
+        assert found.saved[0, 1].isnan()
+        assert (found.document_ids, found.summary_ids) == ((7, 8), ((9,),))
+        assert all(store.evidence(*key) is None for key in (("r", "d", "x"), ("r", "x", "s"), ("x", "d", "s")))
+
+
+def test_a_store_from_before_evidence_gets_room_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite"
+    with Store(path) as store:
+        store.put_scores("r", {ScoreKey("d", "10%", "s"): SCORE})
+    database = sqlite3.connect(path)
+    database.execute("DROP TABLE evidence")
+    database.commit()
+    database.close()
+    with Store(path) as store:
+        store.put_evidence("r", "d", "s", evidence_of(1.0))
+        assert store.evidence("r", "d", "s") is not None
+        assert list(store.scores("r", [ScoreKey("d", "10%", "s")]).values()) == [SCORE]
+
+
+def test_damaged_evidence_is_one_message(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite"
+    with Store(path) as store:
+        store.put_evidence("r", "d", "s", evidence_of(1.0))
+    database = sqlite3.connect(path)
+    database.execute("UPDATE evidence SET evidence = ?", (b"nothing",))
+    database.commit()
+    database.close()
+    with Store(path) as store, pytest.raises(DataError, match="is damaged"):
+        store.evidence("r", "d", "s")

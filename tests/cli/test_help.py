@@ -9,7 +9,7 @@ from squish_pl.cli.help import SETTINGS
 def test_the_commands_with_an_example_each(capsys):
     code, out, _ = run_cli(["--help"], capsys)
     assert code == 0
-    for command in ("fit", "validate", "predict", "score", "compare"):
+    for command in ("fit", "validate", "predict", "score", "compare", "meta"):
         assert f"python lightning_cli.py {command} --" in out
 
 

@@ -1,0 +1,183 @@
+"""From rated summaries to how well measures follow them: one pass through the reference, kept in the store.
+
+ratings -> texts, cut -> evidence -> store -> values of each measure -> agreement with each aspect
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from squish_pl.benchmark.meta import Agreement, Difference, Rated, agreement, controls_of, difference, resampled
+from squish_pl.benchmark.progress import step
+from squish_pl.benchmark.ratings import RatedDocument, Ratings
+from squish_pl.benchmark.records import text_hash
+from squish_pl.benchmark.references import Reference
+from squish_pl.benchmark.store import Store
+from squish_pl.errors import ConfigError, DataError
+from squish_pl.lm.cutting import cut_to_tokens
+from squish_pl.lm.device import release
+from squish_pl.lm.language_model import context_length
+from squish_pl.lm.tokens import count_tokens
+from squish_pl.score.ensemble import load_scorer
+from squish_pl.score.evidence import Evidence
+from squish_pl.score.measures import Measure
+from squish_pl.score.scorer import ScoreRequest
+from squish_pl.score.settings import ScoreSettings
+
+Found = Mapping[str, Sequence[Evidence]]  #: for each file, by its name, the evidence of each document
+
+
+@dataclass(frozen=True)
+class MetaRow:
+    """One measure against one aspect of one file.
+
+    Attributes:
+        measure: Its name.
+        file: The file's name.
+        aspect: What people rated.
+        agreement: How well it follows them.
+        ahead: Of the first measure, within documents; None for that one itself.
+    """
+
+    measure: str
+    file: str
+    aspect: str
+    agreement: Agreement
+    ahead: Difference | None
+
+
+def cut(files: Sequence[Ratings], reference: Reference, max_tokens: int | None) -> dict[str, list[str]]:
+    """The documents' texts as the reference reads them, by the files' names.
+
+    Raises:
+        DataError: Nothing is left of a document.
+    """
+    texts = {
+        file.name: [
+            d.text if max_tokens is None else cut_to_tokens(d.text, reference.tokenizer, max_tokens)
+            for d in file.documents
+        ]
+        for file in files
+    }
+    for file in files:
+        for document, text in zip(file.documents, texts[file.name], strict=True):
+            if not text.strip():
+                raise DataError(
+                    f"nothing is left of the document {document.id!r} in {file.name}, cut to {max_tokens} tokens: set "
+                    "max_tokens higher"
+                )
+    return texts
+
+
+def room_problems(
+    files: Sequence[Ratings], texts: Mapping[str, Sequence[str]], reference: Reference, settings: ScoreSettings
+) -> list[str]:
+    """Whether each document fits into the reference's context beside its longest summary; before weights are loaded."""
+    context, tokenizer, template = context_length(reference.load_config()), reference.tokenizer, settings.template
+    framed = count_tokens(tokenizer, template.render_support(""))
+    found = []
+    for file in files:
+        needs = []
+        for document, text in zip(file.documents, texts[file.name], strict=True):
+            beside = max(
+                max(count_tokens(tokenizer, template.render(s)), framed + count_tokens(tokenizer, s))
+                for s in document.summaries
+            )
+            needs.append((count_tokens(tokenizer, text) + beside, beside, document.id))
+        need, beside, name = max(needs)
+        if need > context:
+            room = context - max(beside for _, beside, _ in needs)
+            advice = f"set max_tokens to {room} or less" if room > 0 else "leave its longest summaries out"
+            found.append(
+                f"{file.name}: the document {name!r} takes {need} tokens with its longest summary, but the reference "
+                f"{reference.title} reads at most {context}: {advice}"
+            )
+    return found
+
+
+def measure(
+    files: Sequence[Ratings],
+    reference: Reference,
+    settings: ScoreSettings,
+    device: torch.device,
+    store: Store,
+    support: bool,
+    max_tokens: int | None = None,
+) -> dict[str, list[Evidence]]:
+    """What the reference tells about every document and its summaries; what the store has is not measured again.
+
+    Args:
+        files: Rated summaries.
+        reference: Loaded here, where anything is left to do, and gone afterwards.
+        settings: How it measures.
+        device: Where it runs.
+        store: Keeps each document's evidence.
+        support: Whether the summaries' own likelihoods are wanted.
+        max_tokens: Documents are cut to so many of the reference's tokens.
+
+    Raises:
+        ConfigError: A document does not fit into the reference's context.
+        DataError: Nothing is left of a document.
+        ModelError: The reference cannot be loaded, or gives no finite information.
+    """
+    texts = cut(files, reference, max_tokens)
+    if problems := room_problems(files, texts, reference, settings):
+        raise ConfigError(problems)
+    plain = reference.identity(settings, device)
+    with_support = f"{plain}, support {text_hash(settings.template.support_frame)}"
+    found: dict[tuple[str, int], Evidence] = {}
+    left: list[tuple[str, int, RatedDocument, str]] = []
+    for file in files:
+        for i, (document, text) in enumerate(zip(file.documents, texts[file.name], strict=True)):
+            for identity in (with_support,) if support else (with_support, plain):
+                known = store.evidence(identity, *_hashes(text, document.summaries))
+                if known is not None:
+                    found[file.name, i] = known
+                    break
+            else:
+                left.append((file.name, i, document, text))
+    if left:
+        scorer = load_scorer(reference, settings, device)
+        with step(f"documents under {reference.title}", len(left)) as progress:
+            for name, i, document, text in left:
+                # one at a time, so that a run that was stopped measures each in the same batches, to the last digit
+                (one,) = scorer.evidence([ScoreRequest(text, document.summaries)], support)
+                store.put_evidence(with_support if support else plain, *_hashes(text, document.summaries), one)
+                found[name, i] = one
+                progress.advance()
+        del scorer
+        release(device)
+    return {file.name: [found[file.name, i] for i in range(len(file.documents))] for file in files}
+
+
+def compare_measures(measures: Sequence[Measure], files: Sequence[Ratings], found: Found) -> list[MetaRow]:
+    """Every measure against every aspect of every file; all are compared with the first measure."""
+    rows = []
+    for file in files:
+        evidence = found[file.name]
+        drawn = resampled(len(file.documents))
+        controls = [controls_of(document.text, document.summaries) for document in file.documents]
+        systems = [document.systems for document in file.documents]
+        values = [_values(one, evidence) for one in measures]
+        for aspect in file.aspects:
+            ratings = [torch.tensor(row, dtype=torch.float64) for row in file.rated(aspect)]
+            rated = Rated(ratings, controls, systems)
+            found_here = [agreement(own, rated, drawn) for own in values]
+            for one, own in zip(measures, found_here, strict=True):
+                first = found_here[0]
+                ahead = None if own is first else difference(own.documents, first.documents, drawn)
+                rows.append(MetaRow(one.name, file.name, aspect, own, ahead))
+    return rows
+
+
+def _values(measure: Measure, evidence: Sequence[Evidence]) -> list[Tensor]:
+    return [measure(one, evidence) for one in evidence]
+
+
+def _hashes(text: str, summaries: Sequence[str]) -> tuple[str, str]:
+    return text_hash(text), text_hash(json.dumps(list(summaries)))
