@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -35,14 +37,27 @@ def names_key(arguments: list[str], key: str) -> bool:
     """Whether arguments, or a configuration among them, set a key of the top level."""
     if any(argument.startswith((f"--{key}=", f"--{key}+")) or argument == f"--{key}" for argument in arguments):
         return True
-    for _, _, value in _named(arguments):
-        try:
-            content = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
-            continue  # whoever reads it in earnest will say so
-        if isinstance(content, dict) and key in content:
-            return True
-    return False
+    return any(key in content for content in readable_configs(arguments))
+
+
+def readable_configs(arguments: list[str]) -> Iterator[dict[str, Any]]:
+    """The configurations that arguments name; whoever reads one in earnest will say so where it cannot be read."""
+    for path in named_configs(arguments):
+        with suppress(SquishError):
+            yield read_config(path)
+
+
+def read_config(path: str) -> dict[str, Any]:
+    """The content of a configuration; empty where it is no mapping.
+
+    Raises:
+        SquishError: It cannot be read.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise SquishError(f"the configuration {path} cannot be read: {' '.join(str(error).split())}") from None
+    return content if isinstance(content, dict) else {}
 
 
 def _named(arguments: list[str]) -> Iterator[tuple[int, str, str]]:

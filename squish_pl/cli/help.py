@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 from rich.console import Console
 
 from squish_pl.callbacks import AdapterCheckpoint
-from squish_pl.cli.config_files import named_configs
+from squish_pl.cli.config_files import named_configs, read_config
 from squish_pl.data import DocumentDataModule
 from squish_pl.module import SquishModule
 
@@ -32,6 +31,11 @@ def asks_for_short_help(arguments: list[str]) -> bool:
     """Whether a command is `fit` with `--help`, and not `--help all`."""
     asked = [i for i, argument in enumerate(arguments) if argument in ("--help", "-h")]
     return arguments[0] == "fit" and bool(asked) and arguments[asked[0] + 1 : asked[0] + 2] != ["all"]
+
+
+def without_all(arguments: list[str]) -> list[str]:
+    """Takes the `all` of `--help all` away, which the parser does not know; an `all` elsewhere is a value."""
+    return [a for i, a in enumerate(arguments) if a != "all" or arguments[i - 1] not in ("--help", "-h")]
 
 
 def print_fit_help(arguments: list[str]) -> None:
@@ -64,8 +68,7 @@ def _values(configs: list[str]) -> Namespace:
     values = parser.get_defaults(skip_validation=True)
     values["model.rewards"] = ["Squish"]
     for path in configs:
-        with open(path, encoding="utf-8") as file:
-            content = yaml.safe_load(file)
+        content = read_config(path)
         for key in SETTINGS:
             found: Any = content
             for part in key.split("."):

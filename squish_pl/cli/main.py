@@ -29,13 +29,13 @@ class _Command(NamedTuple):
 def _train(arguments: list[str]) -> None:
     refuse_old_keys(arguments)
     # commands are imported when they run: each is slow to import, and none needs the others
-    from squish_pl.cli.help import asks_for_short_help, print_fit_help
+    from squish_pl.cli.help import asks_for_short_help, print_fit_help, without_all
     from squish_pl.cli.training import SquishCLI
 
     if asks_for_short_help(arguments):
         print_fit_help(arguments)
     else:
-        SquishCLI([argument for argument in arguments if argument != "all" or arguments[0] != "fit"])
+        SquishCLI(without_all(arguments) if arguments[0] == "fit" else arguments)
 
 
 def _validate(arguments: list[str]) -> None:

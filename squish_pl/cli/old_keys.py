@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from squish_pl.cli.config_files import named_configs
+from squish_pl.cli.config_files import readable_configs
 from squish_pl.errors import ConfigError
 
 # of the section `model`; a key with nested ones stands for all of them
@@ -65,12 +64,8 @@ def _in_arguments(arguments: list[str]) -> Iterator[str]:
 
 
 def _in_files(arguments: list[str]) -> Iterator[str]:
-    for path in named_configs(arguments):
-        try:
-            content = _read(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        model = content.get("model") if isinstance(content, dict) else None
+    for content in readable_configs(arguments):
+        model = content.get("model")
         for key in _flat(model) if isinstance(model, dict) else ():
             yield from _moved(key)
 

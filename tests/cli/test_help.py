@@ -50,3 +50,18 @@ def test_the_other_commands_tell_theirs(command, keys, capsys):
     assert code == 0
     for key in keys:
         assert key in out
+
+
+def test_help_for_a_file_that_is_not_yaml_is_one_message(tmp_path, capsys):
+    (tmp_path / "broken.yaml").write_text("model: [\n")
+    code, out, err = run_cli(["fit", "--config", str(tmp_path / "broken.yaml"), "--help"], capsys)
+    assert code == 2
+    assert err.count("error: ") == 1
+    assert "broken.yaml" in err
+    assert "Traceback" not in out + err
+
+
+def test_all_is_a_value_where_no_help_is_asked_for(capsys):
+    code, out, err = run_cli(["fit", "--config", "smollm2.yaml", "--data.documents", "all", "--print_config"], capsys)
+    assert code == 0, err
+    assert "documents: all\n" in out
