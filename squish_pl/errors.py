@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -47,6 +48,11 @@ class CheckpointError(SquishError):
 def first_line(error: Exception) -> str:
     """What a library's error says, without its further lines; its name where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def repeated(names: Iterable[str]) -> dict[str, int]:
+    """Names that come more than once where each must be one's own, with how often."""
+    return {name: count for name, count in Counter(names).items() if count > 1}
 
 
 _collected: ContextVar[list[str] | None] = ContextVar("collected_problems", default=None)

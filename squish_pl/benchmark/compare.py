@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -70,9 +71,9 @@ class Comparison:
         ):
             if not names:
                 found.append(f"{what} must name at least one")
-            for name in dict.fromkeys(names):
-                if names.count(name) > 1:
-                    found.append(f"{what}: {names.count(name)} are called {name!r}: give each a name of its own")
+            for name, count in Counter(names).items():
+                if count > 1:
+                    found.append(f"{what}: {count} are called {name!r}: give each a name of its own")
                 if name == combined_name(self.rule) and what == "references":
                     found.append(f"references: {name!r} is the name of their {self.rule}: give this one another")
                 if not name.strip():

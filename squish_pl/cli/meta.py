@@ -16,7 +16,7 @@ from squish_pl.benchmark.ratings import read_ratings
 from squish_pl.benchmark.references import Reference, dtype_name, pick_device
 from squish_pl.benchmark.store import Store
 from squish_pl.cli.compare import null_problems, stop_message
-from squish_pl.errors import ConfigError, SquishError
+from squish_pl.errors import ConfigError, SquishError, repeated
 from squish_pl.files import paths_in
 from squish_pl.lm.loading import DType
 from squish_pl.score.measures import Measure, default_measures
@@ -116,18 +116,15 @@ def meta(
 
 def _measure_problems(measures: list[Measure]) -> list[str]:
     found = [] if measures else ["measures must name at least one"]
-    names = [one.name for one in measures]
-    found += [f"measures: {names.count(name)} are {name!r}" for name in dict.fromkeys(names) if names.count(name) > 1]
+    found += [f"measures: {count} are {name!r}" for name, count in repeated(m.name for m in measures).items()]
     return found + [f"measures: {one.name}: {problem}" for one in measures for problem in one.problems()]
 
 
 def _file_problems(paths: list[str], output: Path) -> list[str]:
     found = [] if paths else ["ratings must name at least one file"]
-    names = [Path(path).name for path in paths]
     found += [
-        f"ratings: {names.count(name)} files are called {name!r}, the name by which results are told apart"
-        for name in dict.fromkeys(names)
-        if names.count(name) > 1
+        f"ratings: {count} files are called {name!r}, the name by which results are told apart"
+        for name, count in repeated(Path(path).name for path in paths).items()
     ]
     if output.is_dir() or output.suffix == ".csv":
         found.append(f"output must be a JSON file (the CSV table is written beside it), but is {str(output)!r}")

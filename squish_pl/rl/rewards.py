@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from squish_pl.errors import repeated
 from squish_pl.score.scorer import Scorer
 from squish_pl.types import Rollouts, Scores
 
@@ -155,8 +156,6 @@ def group_rewards(
 def reward_problems(rewards: Sequence[Reward]) -> list[str]:
     """What is wrong with a list of components, a sentence each."""
     found = [] if rewards else ["rewards must name at least one"]
-    names = [reward.name for reward in rewards]
-    for name in dict.fromkeys(names):
-        if names.count(name) > 1:
-            found.append(f"rewards: {names.count(name)} are called {name!r}: give each a name of its own")
+    for name, count in repeated(reward.name for reward in rewards).items():
+        found.append(f"rewards: {count} are called {name!r}: give each a name of its own")
     return found + [f"rewards ({reward.name}): {problem}" for reward in rewards for problem in reward.problems()]

@@ -163,7 +163,7 @@ def summarise(lines: Sequence[Validated], scorer: Scorer) -> dict[str, float]:
     for budget in budgets:
         chosen = [line.scores for line in lines if line.budget == budget]
         for key in lines[0].scores:
-            metric = SquishMetric(scorer, budget, novel=key.endswith("novel"))
+            metric = SquishMetric(scorer, budget)
             metric.add(scores[key] for scores in chosen)
             figures |= _estimated(key, budget, metric.estimate())
     for key in lines[0].scores:

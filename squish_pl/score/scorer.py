@@ -14,6 +14,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from squish_pl.budget import Budget
 from squish_pl.errors import ModelError, report_problems
 from squish_pl.lm.halving import Limit, within
-from squish_pl.lm.loading import load_model, load_tokenizer, pick_dtype
+from squish_pl.lm.loading import BaseModel, DType
 from squish_pl.lm.tokens import encode, start_token_id
 from squish_pl.score.evidence import Evidence, LogProbs
 from squish_pl.score.information import Row, token_information
@@ -150,11 +151,12 @@ class SquishScorer(Scorer):
             batch_tokens: See the class.
 
         Raises:
-            ModelError: The model or its tokenizer cannot be loaded.
+            ModelError: The model or its tokenizer cannot be loaded, or they do not belong together.
         """
-        tokenizer = load_tokenizer(base, gguf_file)
-        model = load_model(base, pick_dtype(dtype, device), gguf_file)
-        return cls(FrozenModel(model.to(device)), tokenizer, template, novel_ngram, batch_tokens)  # type: ignore[arg-type]
+        wanted = BaseModel(base, gguf_file, dtype=cast(DType, dtype))
+        tokenizer = wanted.load_tokenizer()
+        reference = FrozenModel(wanted.load(device, tokenizer).to(device))  # type: ignore[arg-type]
+        return cls(reference, tokenizer, template, novel_ngram, batch_tokens)
 
     def __deepcopy__(self, memo: object) -> SquishScorer:
         return self  # a metric that is cloned shares the model instead of holding it twice
