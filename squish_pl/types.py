@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +139,8 @@ class Scores:
         within_budget: [G] bool, whether the summary is there (not None) and no longer than the budget allows; an
             empty one is.
         token_saved: [G, T] float32, nats saved per document token (rows follow `saved`).
+        measures: [G] float64 of each measure that the scorer was asked for, by its name. One that has a zero gives it
+            to a summary that is missing, empty or over the budget; the others give NaN.
     """
 
     score: Tensor
@@ -147,6 +149,7 @@ class Scores:
     information: float
     within_budget: Tensor
     token_saved: Tensor
+    measures: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

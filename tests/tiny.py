@@ -10,6 +10,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen3Config,
@@ -36,7 +38,11 @@ def make_byte_tokenizer(chat: bool = False) -> PreTrainedTokenizerFast:
 
 
 def make_tiny_model(
-    architecture: str = "qwen3", dtype: torch.dtype = torch.float32, seed: int = 0, context: int = 4096
+    architecture: str = "qwen3",
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+    context: int = 4096,
+    window: int | None = None,
 ) -> PreTrainedModel:
     """Two layers, hidden size 32, grouped-query attention; weights wide enough that predictions differ."""
     torch.manual_seed(seed)
@@ -55,6 +61,8 @@ def make_tiny_model(
     }
     if architecture == "llama":
         model: PreTrainedModel = LlamaForCausalLM(LlamaConfig(**shape))
+    elif architecture == "mistral":
+        model = MistralForCausalLM(MistralConfig(**shape, sliding_window=window))
     else:
         model = Qwen3ForCausalLM(Qwen3Config(**shape, head_dim=8))
     if dtype == torch.float64:

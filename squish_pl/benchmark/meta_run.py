@@ -6,15 +6,16 @@ ratings -> texts, cut -> evidence -> store -> values of each measure -> agreemen
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import torch
 from torch import Tensor
 
 from squish_pl.benchmark.meta import Agreement, Difference, Rated, agreement, controls_of, difference, resampled
 from squish_pl.benchmark.progress import step
-from squish_pl.benchmark.ratings import RatedDocument, Ratings
+from squish_pl.benchmark.ratings import Ratings
 from squish_pl.benchmark.records import text_hash
 from squish_pl.benchmark.references import Reference
 from squish_pl.benchmark.store import Store
@@ -24,7 +25,7 @@ from squish_pl.lm.device import release
 from squish_pl.lm.language_model import context_length
 from squish_pl.lm.tokens import count_tokens
 from squish_pl.score.ensemble import load_scorer
-from squish_pl.score.evidence import Evidence
+from squish_pl.score.evidence import NEEDS, Evidence, Need
 from squish_pl.score.measures import Measure
 from squish_pl.score.scorer import ScoreRequest
 from squish_pl.score.settings import ScoreSettings
@@ -106,7 +107,7 @@ def measure(
     settings: ScoreSettings,
     device: torch.device,
     store: Store,
-    support: bool,
+    needs: Collection[Need] = (),
     max_tokens: int | None = None,
 ) -> dict[str, list[Evidence]]:
     """What the reference tells about every document and its summaries; what the store has is not measured again.
@@ -117,7 +118,7 @@ def measure(
         settings: How it measures.
         device: Where it runs.
         store: Keeps each document's evidence.
-        support: Whether the summaries' own likelihoods are wanted.
+        needs: What is wanted beside the savings; the other document is the file's next.
         max_tokens: Documents are cut to so many of the reference's tokens.
 
     Raises:
@@ -129,25 +130,26 @@ def measure(
     if problems := room_problems(files, texts, reference, settings):
         raise ConfigError(problems)
     plain = reference.identity(settings, device)
-    with_support = f"{plain}, support {text_hash(settings.template.support_frame)}"
+    identities = {more: _identity(plain, more, settings) for more in _at_least(needs)}
     found: dict[tuple[str, int], Evidence] = {}
-    left: list[tuple[str, int, RatedDocument, str]] = []
+    left: list[tuple[str, int, ScoreRequest]] = []
     for file in files:
-        for i, (document, text) in enumerate(zip(file.documents, texts[file.name], strict=True)):
-            for identity in (with_support,) if support else (with_support, plain):
-                known = store.evidence(identity, *_hashes(text, document.summaries))
-                if known is not None:
-                    found[file.name, i] = known
-                    break
+        own = texts[file.name]
+        for i, (document, text) in enumerate(zip(file.documents, own, strict=True)):
+            request = ScoreRequest(text, document.summaries, other=own[(i + 1) % len(own)])
+            kept = (store.evidence(identity, *_hashes(request, more)) for more, identity in identities.items())
+            known = next((one for one in kept if one is not None), None)
+            if known is None:
+                left.append((file.name, i, request))
             else:
-                left.append((file.name, i, document, text))
+                found[file.name, i] = known
     if left:
         scorer = load_scorer(reference, settings, device)
         with step(f"documents under {reference.title}", len(left)) as progress:
-            for name, i, document, text in left:
+            for name, i, request in left:
                 # one at a time, so that a run that was stopped measures each in the same batches, to the last digit
-                (one,) = scorer.evidence([ScoreRequest(text, document.summaries)], support)
-                store.put_evidence(with_support if support else plain, *_hashes(text, document.summaries), one)
+                (one,) = scorer.evidence([request], needs)
+                store.put_evidence(identities[frozenset(needs)], *_hashes(request, needs), one)
                 found[name, i] = one
                 progress.advance()
         del scorer
@@ -179,5 +181,17 @@ def _values(measure: Measure, evidence: Sequence[Evidence]) -> list[Tensor]:
     return [measure(one, evidence) for one in evidence]
 
 
-def _hashes(text: str, summaries: Sequence[str]) -> tuple[str, str]:
-    return text_hash(text), text_hash(json.dumps(list(summaries)))
+def _at_least(needs: Collection[Need]) -> list[frozenset[Need]]:
+    """What holds these needs and maybe others; these alone first."""
+    others = [need for need in NEEDS if need not in needs]
+    return [frozenset(needs).union(some) for n in range(len(others) + 1) for some in combinations(others, n)]
+
+
+def _identity(plain: str, needs: Collection[Need], settings: ScoreSettings) -> str:
+    frame = [f"support {text_hash(settings.template.support_frame)}"] if "support" in needs else []
+    return ", ".join([plain, *frame, *(need for need in NEEDS if need in needs and need != "support")])
+
+
+def _hashes(request: ScoreRequest, needs: Collection[Need]) -> tuple[str, str]:
+    read = [str(request.document), *([str(request.other)] if "elsewhere" in needs else [])]
+    return "-".join(map(text_hash, read)), text_hash(json.dumps(list(request.summaries)))

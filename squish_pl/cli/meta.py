@@ -19,7 +19,7 @@ from squish_pl.cli.compare import null_problems, stop_message
 from squish_pl.errors import ConfigError, SquishError, repeated
 from squish_pl.files import paths_in
 from squish_pl.lm.loading import DType
-from squish_pl.score.measures import Measure, default_measures
+from squish_pl.score.measures import Measure, default_measures, measure_problems, needs_of
 from squish_pl.score.settings import ScoreSettings
 from squish_pl.score.template import ScoreTemplate
 
@@ -87,7 +87,8 @@ def meta(
         ScoreSettings(template, batch_tokens=batch_tokens),
     )
     paths, target = paths_in(ratings), Path(output).expanduser()
-    problems = _measure_problems(chosen) + [p.removeprefix("references: ") for p in reference.problems()]
+    problems = ([] if chosen else ["measures must name at least one"]) + measure_problems(chosen)
+    problems += [p.removeprefix("references: ") for p in reference.problems()]
     problems += settings.problems() + _file_problems(paths, target)
     for name, value in (("max_documents", max_documents), ("max_tokens", max_tokens)):
         if value is not None and value < 1:
@@ -97,8 +98,7 @@ def meta(
     where = pick_device(device)
     files = [read_ratings(path).first(max_documents) for path in paths]
     with stop_message(), Store(store) as kept:
-        support = any(one.needs_support for one in chosen)
-        found = measure(files, reference, settings, where, kept, support, max_tokens)
+        found = measure(files, reference, settings, where, kept, needs_of(chosen), max_tokens)
     rows = compare_measures(chosen, files, found)
     title = f"{reference.title} ({dtype_name(reference, where)} on {where.type})"
     facts = {
@@ -112,12 +112,6 @@ def meta(
     table = write_meta(rows, facts, target)
     print_meta(rows, title)
     Console().print(Text(f"all figures: {target}, {table}"), soft_wrap=True)
-
-
-def _measure_problems(measures: list[Measure]) -> list[str]:
-    found = [] if measures else ["measures must name at least one"]
-    found += [f"measures: {count} are {name!r}" for name, count in repeated(m.name for m in measures).items()]
-    return found + [f"measures: {one.name}: {problem}" for one in measures for problem in one.problems()]
 
 
 def _file_problems(paths: list[str], output: Path) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,10 @@ class LanguageModel:
     def context_length(self) -> int:
         return context_length(self.model.config)
 
-    def hidden(self, input_ids: Tensor, **kwargs: Any) -> Tensor:
-        """[B, L] -> [B, L, H] last hidden states (normalised, ready for the head)."""
+    def hidden(self, input_ids: Tensor, cache: Cache | None = None, **kwargs: Any) -> Tensor:
+        """[B, L] -> [B, L, H] last hidden states (normalised, ready for the head); `cache` stands before them."""
+        if cache is not None:
+            kwargs["past_key_values"] = cache
         if not self._plain_head:
             return self.model(input_ids=input_ids, use_cache=False, **kwargs).logits
         return self.decoder(input_ids=input_ids, use_cache=False, **kwargs).last_hidden_state

@@ -15,7 +15,7 @@ import torch
 from peft import PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from squish_pl.errors import CheckpointError, ModelError
@@ -257,10 +257,12 @@ class ReferenceView(ReferenceModel):
         return self._backbone().context_length
 
     @torch.inference_mode()
-    def hidden(self, input_ids: Tensor) -> Tensor:
+    def hidden(self, input_ids: Tensor, cache: Cache | None = None) -> Tensor:
         backbone = self._backbone()
-        with backbone.mode(training=False), adapter_off(backbone.model):
-            return backbone.language_model.hidden(input_ids)
+        # compiled layers would be compiled once more for every kind of cache
+        stance = torch.compiler.set_stance("force_eager") if backbone.compiled and cache is not None else nullcontext()
+        with backbone.mode(training=False), adapter_off(backbone.model), stance:
+            return backbone.language_model.hidden(input_ids, cache)
 
     @torch.inference_mode()
     def head(self, hidden: Tensor) -> Tensor:

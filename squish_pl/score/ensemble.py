@@ -56,8 +56,8 @@ class ReferenceSettings:
 class EnsembleScorer(Scorer):
     """Scores under several references.
 
-    SQUISH and SQUISH-novel are combined by the rule, summary by summary. What counts tokens is of the first reference:
-    budgets in tokens, `information`, `saved` and `token_saved`.
+    SQUISH, SQUISH-novel and the measures are combined by the rule, summary by summary. What counts tokens is of the
+    first reference: budgets in tokens, `information`, `saved` and `token_saved`.
 
     Args:
         scorers: One for each reference, each with its own tokenizer and the same frame.
@@ -97,6 +97,9 @@ class EnsembleScorer(Scorer):
             scores[0],
             score=combine(torch.stack([s.score for s in scores]), self.rule),
             novel_score=combine(torch.stack([s.novel_score for s in scores]), self.rule),
+            measures={
+                name: combine(torch.stack([s.measures[name] for s in scores]), self.rule) for name in scores[0].measures
+            },
         )
 
     @contextmanager
@@ -134,4 +137,6 @@ def load_scorer(model: BaseModel, settings: ScoreSettings, device: torch.device 
     """
     tokenizer = model.load_tokenizer()
     reference = FrozenModel(model.load(device, tokenizer).to(device))  # type: ignore[arg-type]
-    return SquishScorer(reference, tokenizer, settings.template, settings.novel_ngram, settings.batch_tokens)
+    return SquishScorer(
+        reference, tokenizer, settings.template, settings.novel_ngram, settings.batch_tokens, measures=settings.measures
+    )

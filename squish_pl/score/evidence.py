@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 LogProbs = tuple[Tensor, ...]  #: for each of G summaries [S] float64, nats
+Need = Literal["support", "support_alone", "elsewhere"]  #: what `Evidence` holds only where it was asked for
+NEEDS: tuple[Need, ...] = get_args(Need)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,8 @@ class Evidence:
         support: For each summary [S] float64, ln p(token | document, earlier summary tokens), the document in the
             template's support frame; NaN for tokens that were not measured. None where it was not asked for.
         support_alone: The same without a document: ln p(token | start token, earlier summary tokens).
+        elsewhere: [G] float64, the share of another document's information that each summary saves; NaN where it was
+            not measured, and 0 for a missing or empty one.
     """
 
     document_ids: tuple[int, ...]
@@ -38,6 +43,7 @@ class Evidence:
     within_budget: Tensor
     support: LogProbs | None = None
     support_alone: LogProbs | None = None
+    elsewhere: Tensor | None = None
 
     @property
     def total(self) -> float:
@@ -60,9 +66,12 @@ def pack(evidence: Evidence) -> bytes:
         "lengths": np.array([len(ids) for ids in evidence.summary_ids], dtype=np.int64),
         "within_budget": evidence.within_budget.numpy(),
     }
-    if evidence.support is not None and evidence.support_alone is not None:
+    if evidence.support is not None:
         arrays["support"] = _joined(evidence.support).numpy()
+    if evidence.support_alone is not None:
         arrays["support_alone"] = _joined(evidence.support_alone).numpy()
+    if evidence.elsewhere is not None:
+        arrays["elsewhere"] = evidence.elsewhere.numpy()
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # its stubs take the names for its own settings
     return buffer.getvalue()
@@ -89,6 +98,7 @@ def unpack(packed: bytes) -> Evidence:
             arrays["within_budget"],
             None if support is None else tuple(support),
             None if alone is None else tuple(alone),
+            arrays.get("elsewhere"),
         )
     except Exception as error:  # damaged archives fail in many ways
         raise ValueError(f"no evidence: {error}") from None

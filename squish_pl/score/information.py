@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from squish_pl.errors import DataError
+from squish_pl.lm.held_prefix import HeldPrefix
 from squish_pl.lm.log_probs import chosen_log_probs, predicting_slice
 from squish_pl.score.reference import ReferenceModel
 
@@ -52,12 +54,7 @@ def token_information(reference: ReferenceModel, rows: Sequence[Row], batch_toke
     """
     if not rows:
         return []
-    longest = max(len(row) for row in rows)
-    if longest > reference.context_length:
-        raise DataError(
-            f"a document with its summary takes {longest} tokens, but the reference reads at most "
-            f"{reference.context_length}: cut documents to fewer tokens (max_tokens)"
-        )
+    _check_length(reference, rows)
     batches = list(batches_by_length([len(row) for row in rows], batch_tokens))
     measured = [_forward(reference, [rows[i] for i in batch]) for batch in batches]
     order = [index for batch in batches for index in batch]
@@ -65,6 +62,51 @@ def token_information(reference: ReferenceModel, rows: Sequence[Row], batch_toke
     pieces = torch.cat(measured).cpu().split([len(rows[i].targets) for i in order])
     results = dict(zip(order, pieces, strict=True))
     return [-results[i] for i in range(len(rows))]
+
+
+@torch.inference_mode()
+def information_behind(
+    reference: ReferenceModel, prefix: Sequence[int], targets: Sequence[Sequence[int]], batch_tokens: int
+) -> list[Tensor]:
+    """The same as `token_information` of rows that share a prefix, which is read once for all of them.
+
+    Models that leave no keys and values of the whole prefix read it in every row.
+
+    Args:
+        reference: The frozen model.
+        prefix: P token ids, at least the start token.
+        targets: For each row its token ids, at least one.
+        batch_tokens: Most tokens of rows in one forward pass, padding included.
+
+    Returns:
+        For each row [T], see `token_information`.
+
+    Raises:
+        DataError: A row with its prefix is longer than the reference's context.
+    """
+    if not targets:
+        return []
+    rows = [Row(tuple(prefix), tuple(ids)) for ids in targets]
+    _check_length(reference, rows)
+    read = DynamicCache()
+    before = reference.hidden(torch.tensor([list(prefix)], device=reference.device), read)[0, -1:]
+    if not HeldPrefix.can_hold(read):
+        return token_information(reference, rows, batch_tokens)
+    held = HeldPrefix(read)
+    # a row of one token is predicted by the prefix alone
+    batches = list(batches_by_length([len(ids) - 1 for ids in targets], batch_tokens))
+    hidden: dict[int, Tensor] = {}
+    for batch in batches:
+        width = len(targets[batch[0]]) - 1
+        filled = [[*targets[i][:-1], *[prefix[0]] * (width - len(targets[i]) + 1)] for i in batch]
+        after = reference.hidden(torch.tensor(filled, device=reference.device), held) if width else None
+        for i, index in enumerate(batch):
+            own = before if after is None else torch.cat([before, after[i, : len(targets[index]) - 1]])
+            hidden[index] = own
+    wanted = torch.cat([hidden[i] for i in range(len(targets))])
+    ids = torch.tensor([t for row in targets for t in row], device=wanted.device)
+    found = chosen_log_probs(wanted, reference.head, ids, weight=reference.head_weight)
+    return [-piece for piece in found.cpu().split([len(row) for row in targets])]
 
 
 def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
@@ -84,6 +126,15 @@ def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[lis
         tokens += lengths[index]
     if batch:
         yield batch
+
+
+def _check_length(reference: ReferenceModel, rows: Sequence[Row]) -> None:
+    longest = max(len(row) for row in rows)
+    if longest > reference.context_length:
+        raise DataError(
+            f"a document with its summary takes {longest} tokens, but the reference reads at most "
+            f"{reference.context_length}: cut documents to fewer tokens (max_tokens)"
+        )
 
 
 def _forward(reference: ReferenceModel, rows: list[Row]) -> Tensor:

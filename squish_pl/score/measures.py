@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from squish_pl.score.evidence import Evidence
+from squish_pl.errors import repeated
+from squish_pl.score.evidence import Evidence, Need
 from squish_pl.score.novelty import copied_tokens, longest_copies
 
 
@@ -25,10 +27,12 @@ class Measure(abc.ABC):
     Attributes:
         name: As tables show it: the class's name in small letters, then its arguments. Two with the same name are
             the same measure.
-        needs_support: Whether it is made of the summaries' own likelihoods.
+        needs: What it is made of beside the savings, by `Evidence`'s names.
+        has_zero: Whether a summary that is missing, empty or over its budget is worth 0; else it gets NaN.
     """
 
-    needs_support: bool = False
+    needs: frozenset[Need] = frozenset()
+    has_zero: bool = True
 
     @property
     def name(self) -> str:
@@ -131,10 +135,11 @@ class Support(Measure):
     BARTScore's source-to-summary direction (Yuan et al. 2021) under a language model that is not fine-tuned.
     """
 
-    needs_support = True
+    needs = frozenset[Need]({"support"})
+    has_zero = False
 
     def __call__(self, evidence: Evidence, batch: Sequence[Evidence]) -> Tensor:
-        return _mean_log_probs(evidence)
+        return _mean_log_probs(evidence, "support")
 
 
 class SupportGain(Measure):
@@ -143,10 +148,26 @@ class SupportGain(Measure):
     The mean over tokens of their pointwise mutual information with the document.
     """
 
-    needs_support = True
+    needs = frozenset[Need]({"support", "support_alone"})
+    has_zero = False
 
     def __call__(self, evidence: Evidence, batch: Sequence[Evidence]) -> Tensor:
-        return _mean_log_probs(evidence) - _mean_log_probs(evidence, alone=True)
+        return _mean_log_probs(evidence, "support") - _mean_log_probs(evidence, "support_alone")
+
+
+class Contrast(Measure):
+    """SQUISH minus the share that the summary saves of another document: what any text of the kind saves is no merit.
+
+    The other one is the next of the batch, or `ScoreRequest.other`.
+    """
+
+    needs = frozenset[Need]({"elsewhere"})
+
+    def __call__(self, evidence: Evidence, batch: Sequence[Evidence]) -> Tensor:
+        if evidence.elsewhere is None:
+            raise _missing("elsewhere")
+        here = _share(evidence, row_sums(evidence.saved))
+        return torch.where(evidence.within_budget, here - evidence.elsewhere, torch.zeros_like(here))
 
 
 class Weighted(Measure):
@@ -160,8 +181,12 @@ class Weighted(Measure):
         return " + ".join(f"{weight:g} {_bracketed(measure)}" for measure, weight in self.parts)
 
     @property
-    def needs_support(self) -> bool:  # type: ignore[override]  # of its parts
-        return any(measure.needs_support for measure, _ in self.parts)
+    def needs(self) -> frozenset[Need]:  # type: ignore[override]  # of its parts
+        return needs_of(measure for measure, _ in self.parts)
+
+    @property
+    def has_zero(self) -> bool:  # type: ignore[override]
+        return all(measure.has_zero for measure, _ in self.parts)
 
     def __call__(self, evidence: Evidence, batch: Sequence[Evidence]) -> Tensor:
         total = torch.zeros(evidence.size, dtype=torch.float64)
@@ -183,6 +208,17 @@ def default_measures() -> list[Measure]:
     return [Squish(), Novel(), SmoothNovel(), Clipped(), Positive(), Support(), SupportGain()]
 
 
+def needs_of(measures: Iterable[Measure]) -> frozenset[Need]:
+    """All that some measures are made of beside the savings."""
+    return frozenset[Need]().union(*(measure.needs for measure in measures))
+
+
+def measure_problems(measures: Sequence[Measure]) -> list[str]:
+    """What is wrong with a list of measures, a sentence each."""
+    found = [f"measures: {count} are {name!r}" for name, count in repeated(m.name for m in measures).items()]
+    return found + [f"measures: {one.name}: {problem}" for one in measures for problem in one.problems()]
+
+
 def row_sums(nats: Tensor) -> Tensor:
     """[G, T] -> [G], each row by itself: how many others there are must not change the last bit of a sum."""
     return _stacked([row.sum() for row in nats])
@@ -194,12 +230,16 @@ def _share(evidence: Evidence, nats: Tensor) -> Tensor:
     return torch.where(evidence.within_budget & (total > 0), nats / (total or 1.0), torch.zeros_like(nats))
 
 
-def _mean_log_probs(evidence: Evidence, alone: bool = False) -> Tensor:
-    log_probs = evidence.support_alone if alone else evidence.support
+def _mean_log_probs(evidence: Evidence, of: Literal["support", "support_alone"]) -> Tensor:
+    log_probs = evidence.support if of == "support" else evidence.support_alone
     if log_probs is None:
-        raise ValueError("the evidence has no likelihoods of the summaries: ask for them with support=True")
+        raise _missing(of)
     means = _stacked([some.mean() for some in log_probs])  # NaN without tokens
     return torch.where(evidence.within_budget, means, torch.full_like(means, math.nan))
+
+
+def _missing(need: Need) -> ValueError:
+    return ValueError(f"the evidence has no {need}: ask for it with needs={{{need!r}}}")
 
 
 def _stacked(numbers: Sequence[Tensor]) -> Tensor:

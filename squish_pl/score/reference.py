@@ -6,7 +6,7 @@ import abc
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from squish_pl.lm.language_model import LanguageModel, has_adapter
 
@@ -29,10 +29,14 @@ class ReferenceModel(abc.ABC):
         """The longest row the model can read, tokens."""
 
     @abc.abstractmethod
-    def hidden(self, input_ids: Tensor) -> Tensor:
+    def hidden(self, input_ids: Tensor, cache: Cache | None = None) -> Tensor:
         """[B, L] token ids, padded on the right with anything -> [B, L, H] last hidden states.
 
         Attention is causal, so what stands on the right of a token cannot change it and needs no mask.
+
+        Args:
+            input_ids: On `device`.
+            cache: Keys and values of what stands before the rows; see `lm.held_prefix`. An empty one is filled.
         """
 
     @abc.abstractmethod
@@ -72,9 +76,9 @@ class FrozenModel(ReferenceModel):
         return self._lm.context_length
 
     @torch.inference_mode()
-    def hidden(self, input_ids: Tensor) -> Tensor:
+    def hidden(self, input_ids: Tensor, cache: Cache | None = None) -> Tensor:
         _refuse_adapter(self._lm.model)  # peft changes a model in place: one may have been put in since
-        return self._lm.hidden(input_ids)
+        return self._lm.hidden(input_ids, cache)
 
     @torch.inference_mode()
     def head(self, hidden: Tensor) -> Tensor:

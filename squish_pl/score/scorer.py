@@ -12,7 +12,7 @@ from __future__ import annotations
 import abc
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -25,23 +25,32 @@ from squish_pl.errors import ModelError, report_problems
 from squish_pl.lm.halving import Limit, within
 from squish_pl.lm.loading import BaseModel, DType
 from squish_pl.lm.tokens import encode, start_token_id
-from squish_pl.score.evidence import Evidence, LogProbs
-from squish_pl.score.information import Row, token_information
-from squish_pl.score.measures import Novel, Squish, row_sums
+from squish_pl.score.evidence import Evidence, LogProbs, Need
+from squish_pl.score.information import Row, information_behind, token_information
+from squish_pl.score.measures import Measure, Novel, Squish, measure_problems, needs_of, row_sums
 from squish_pl.score.reference import FrozenModel, ReferenceModel
 from squish_pl.score.template import ScoreTemplate
 from squish_pl.types import Document, Scores
 
+_ADVICE = "cut documents shorter (max_tokens)"
 CPU_BATCH_TOKENS = 1024  #: on a CPU, activations of more tokens only leave the cache: a fifth slower at 8192
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """Summaries of one document to be scored under one budget; a budget of None allows any length."""
+    """Summaries of one document to be scored under one budget.
+
+    Attributes:
+        document: The document.
+        summaries: G texts; None for what could not be parsed.
+        budget: None allows any length.
+        other: A document that they were not written of, for `Evidence.elsewhere`.
+    """
 
     document: Document | str
     summaries: Sequence[str | None]
     budget: Budget | str | None = None
+    other: Document | str | None = None
 
 
 class Scorer(abc.ABC):
@@ -92,6 +101,7 @@ class SquishScorer(Scorer):
         batch_tokens: Most tokens in one forward pass, padding included; on a CPU at most `CPU_BATCH_TOKENS`.
         cache_tokens: Documents alone are remembered up to this many tokens in all (some 40 bytes each), oldest use
             first out.
+        measures: What `score_batch` measures beside SQUISH and SQUISH-novel.
 
     Raises:
         TypeError: The reference is no `ReferenceModel`, such as a model whose adapter might be on.
@@ -106,16 +116,18 @@ class SquishScorer(Scorer):
         novel_ngram: int = 4,
         batch_tokens: int = 8192,
         cache_tokens: int = 1_000_000,
+        measures: Sequence[Measure] = (),
     ) -> None:
         if not isinstance(reference, ReferenceModel):
             raise TypeError(f"expected a frozen ReferenceModel, but got {type(reference).__name__}")
         settings = {"novel_ngram": novel_ngram, "batch_tokens": batch_tokens}
         self.template = template or ScoreTemplate()
         problems = [f"{k} must be at least 1, but got {v}" for k, v in settings.items() if v < 1]
-        report_problems(problems + self.template.problems())
+        report_problems(problems + self.template.problems() + measure_problems(measures))
         self.reference = reference
         self.tokenizer = tokenizer
         self.novel_ngram = novel_ngram
+        self.measures = tuple(measures)
         self.limit = Limit("scoring pass", "tokens", batch_tokens)
         self.cache_tokens = cache_tokens
         self.start = start_token_id(tokenizer, self.template.start_token)
@@ -138,6 +150,7 @@ class SquishScorer(Scorer):
         template: ScoreTemplate | None = None,
         novel_ngram: int = 4,
         batch_tokens: int = 8192,
+        measures: Sequence[Measure] = (),
     ) -> SquishScorer:
         """A scorer with a plain pretrained model as reference.
 
@@ -149,6 +162,7 @@ class SquishScorer(Scorer):
             template: See the class.
             novel_ngram: See the class.
             batch_tokens: See the class.
+            measures: See the class.
 
         Raises:
             ModelError: The model or its tokenizer cannot be loaded, or they do not belong together.
@@ -156,7 +170,7 @@ class SquishScorer(Scorer):
         wanted = BaseModel(base, gguf_file, dtype=cast(DType, dtype))
         tokenizer = wanted.load_tokenizer()
         reference = FrozenModel(wanted.load(device, tokenizer).to(device))  # type: ignore[arg-type]
-        return cls(reference, tokenizer, template, novel_ngram, batch_tokens)
+        return cls(reference, tokenizer, template, novel_ngram, batch_tokens, measures=measures)
 
     def __deepcopy__(self, memo: object) -> SquishScorer:
         return self  # a metric that is cloned shares the model instead of holding it twice
@@ -191,17 +205,25 @@ class SquishScorer(Scorer):
             ModelError: The reference gives no finite information.
             TypeError: Summaries are one string instead of a sequence of them.
         """
-        novel = Novel(self.novel_ngram)
-        return [_scores(found, novel) for found in self.evidence(requests, skip_over_budget=skip_over_budget)]
+        found = self.evidence(requests, needs_of(self.measures), skip_over_budget)
+        scores = [_scores(one, Novel(self.novel_ngram)) for one in found]
+        if not self.measures:
+            return scores
+        return [
+            replace(score, measures={measure.name: measure(one, found) for measure in self.measures})
+            for score, one in zip(scores, found, strict=True)
+        ]
 
     def evidence(
-        self, requests: Sequence[ScoreRequest], support: bool = False, skip_over_budget: bool = True
+        self, requests: Sequence[ScoreRequest], needs: Collection[Need] = (), skip_over_budget: bool = True
     ) -> list[Evidence]:
         """All that measures are made of; `score_batch` makes its scores of the very same passes.
 
         Args:
             requests: Documents with their summaries and budgets.
-            support: Whether the summaries' own likelihoods are wanted, at two more rows for each summary.
+            needs: What is wanted beside the savings. "support" reads each document once more, and behind it its
+                summaries; "support_alone" the summaries alone; "elsewhere" each summary before another document, the
+                request's `other` or the next request's, as many tokens again as the score itself.
             skip_over_budget: See `score_batch`.
 
         Returns:
@@ -214,7 +236,17 @@ class SquishScorer(Scorer):
         alone = self._information_alone([job.document_ids for job in jobs])
         with_summary = self._measure_once(job.rows for job in jobs)
         found = [_evidence(job, a.double(), with_summary) for job, a in zip(jobs, alone, strict=True)]
-        return self._with_support(jobs, found) if support else found
+        if "support" in needs:
+            found = [replace(e, support=self._support(job)) for job, e in zip(jobs, found, strict=True)]
+        if "support_alone" in needs:
+            bare = [job.summary_rows((self.start,)) for job in jobs]
+            measured = self._measure_once(bare)
+            log_probs = [_log_probs(job, rows, measured) for job, rows in zip(jobs, bare, strict=True)]
+            found = [replace(e, support_alone=own) for e, own in zip(found, log_probs, strict=True)]
+        if "elsewhere" in needs:
+            shares = self._elsewhere(requests, jobs)
+            found = [replace(e, elsewhere=own) for e, own in zip(found, shares, strict=True)]
+        return found
 
     def take_tokens(self) -> int:
         """Tokens that went through the reference since the last call."""
@@ -224,7 +256,7 @@ class SquishScorer(Scorer):
     def _prepare(self, request: ScoreRequest, skip_over_budget: bool) -> _Job:
         if isinstance(request.summaries, str):
             raise TypeError("expected a sequence of summaries, but got one string: put it into a list")
-        text = request.document if isinstance(request.document, str) else request.document.text
+        text = _text(request.document)
         budget = None if request.budget is None else Budget.parse(request.budget)
         limit = None if budget is None else budget.limit(text, self.tokenizer)
         document_ids = tuple(encode(self.tokenizer, text))
@@ -242,15 +274,30 @@ class SquishScorer(Scorer):
         summary_ids = tuple(tuple(encode(self.tokenizer, summary or "")) for summary in summaries)
         return _Job(text, document_ids, summary_ids, within, rows)
 
-    def _with_support(self, jobs: Sequence[_Job], evidence: Sequence[Evidence]) -> list[Evidence]:
-        frames = [(self.start, *encode(self.tokenizer, self.template.render_support(job.text))) for job in jobs]
-        behind = [job.support_rows(frame) for job, frame in zip(jobs, frames, strict=True)]
-        bare = [job.support_rows((self.start,)) for job in jobs]
-        measured = self._measure_once([*behind, *bare])
-        return [
-            replace(found, support=_log_probs(job, b, measured), support_alone=_log_probs(job, a, measured))
-            for job, found, b, a in zip(jobs, evidence, behind, bare, strict=True)
-        ]
+    def _support(self, job: _Job) -> LogProbs:
+        """Log-probs of a document's summaries behind it; it is read once for all of them."""
+        frame = (self.start, *encode(self.tokenizer, self.template.render_support(job.text)))
+        rows = job.summary_rows(frame)
+        different = list(dict.fromkeys(row.targets for row in rows if row is not None))
+        if not different:
+            return _log_probs(job, rows, {})
+        # the last token of each is only predicted, never read
+        self._tokens_seen += len(frame) + sum(len(ids) - 1 for ids in different)
+        longest = max(map(len, different))
+
+        def work() -> list[Tensor]:
+            return information_behind(self.reference, frame, different, self._take(longest, sum(map(len, different))))
+
+        measured = within(self.limit, self.reference.device, work, longest, _ADVICE)
+        return _log_probs(job, rows, {Row(frame, ids): m for ids, m in zip(different, measured, strict=True)})
+
+    def _elsewhere(self, requests: Sequence[ScoreRequest], jobs: Sequence[_Job]) -> list[Tensor]:
+        """For each request [G], the shares of another document that its summaries save."""
+        others = [tuple(encode(self.tokenizer, _text(other))) for other in _others(requests)]
+        alone = self._information_alone(others)
+        rows = [job.document_rows(other) for job, other in zip(jobs, others, strict=True)]
+        measured = self._measure_once(rows)
+        return [_shares(job, own, a.double(), measured) for job, own, a in zip(jobs, rows, alone, strict=True)]
 
     def _measure_once(self, rows: Iterable[Sequence[Row | None]]) -> dict[Row, Tensor]:
         different = list(dict.fromkeys(row for some in rows for row in some if row is not None))
@@ -261,12 +308,15 @@ class SquishScorer(Scorer):
         longest, total = max(map(len, rows), default=1), sum(map(len, rows))
 
         def work() -> list[Tensor]:
-            on_cpu = self.reference.device.type == "cpu"
-            most = min(self.limit.value, CPU_BATCH_TOKENS) if on_cpu else self.limit.value
-            self.limit.take(max(longest, min(total, most)))
-            return token_information(self.reference, rows, most)
+            return token_information(self.reference, rows, self._take(longest, total))
 
-        return within(self.limit, self.reference.device, work, longest, "cut documents shorter (max_tokens)")
+        return within(self.limit, self.reference.device, work, longest, _ADVICE)
+
+    def _take(self, longest: int, total: int) -> int:
+        """Most tokens of one pass now, and a note of how many it will take."""
+        most = min(self.limit.value, CPU_BATCH_TOKENS) if self.reference.device.type == "cpu" else self.limit.value
+        self.limit.take(max(longest, min(total, most)))
+        return most
 
     def _information_alone(self, documents: Sequence[tuple[int, ...]]) -> list[Tensor]:
         missing = [ids for ids in dict.fromkeys(documents) if ids and ids not in self._alone]
@@ -294,12 +344,27 @@ class _Job:
     within: list[bool]
     rows: list[Row | None]
 
-    def support_rows(self, prefix: tuple[int, ...]) -> list[Row | None]:
+    def summary_rows(self, prefix: tuple[int, ...]) -> list[Row | None]:
         """The same summaries, to be measured themselves behind a prefix."""
         return [
             None if row is None or not ids else Row(prefix, ids)
             for row, ids in zip(self.rows, self.summary_ids, strict=True)
         ]
+
+    def document_rows(self, other: tuple[int, ...]) -> list[Row | None]:
+        """The same summaries before another document; none before none, or before the same."""
+        nothing = not other or other == self.document_ids
+        return [None if row is None or nothing else Row(row.prefix, other) for row in self.rows]
+
+
+def _text(document: Document | str) -> str:
+    return document if isinstance(document, str) else document.text
+
+
+def _others(requests: Sequence[ScoreRequest]) -> list[Document | str]:
+    """For each request the document that its summaries were not written of."""
+    following = [*requests[1:], *requests[:1]]
+    return [next_one.document if r.other is None else r.other for r, next_one in zip(requests, following, strict=True)]
 
 
 def _evidence(job: _Job, alone: Tensor, with_summary: dict[Row, Tensor]) -> Evidence:
@@ -327,6 +392,15 @@ def _log_probs(job: _Job, rows: Sequence[Row | None], information: dict[Row, Ten
         torch.full((len(ids),), math.nan, dtype=torch.float64) if row is None else -information[row].double()
         for ids, row in zip(job.summary_ids, rows, strict=True)
     )
+
+
+def _shares(job: _Job, rows: Sequence[Row | None], alone: Tensor, measured: dict[Row, Tensor]) -> Tensor:
+    """[G] of the other document's information that each summary saves; see `Evidence.elsewhere`."""
+    shares = [
+        (float((alone - measured[row].double()).sum() / alone.sum()) if row is not None else math.nan) if ids else 0.0
+        for ids, row in zip(job.summary_ids, rows, strict=True)
+    ]
+    return torch.tensor(shares, dtype=torch.float64)
 
 
 def _scores(evidence: Evidence, novel: Novel) -> Scores:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from squish_pl.score.measures import Measure, measure_problems
 from squish_pl.score.template import ScoreTemplate
 
 
@@ -15,17 +16,23 @@ class ScoreSettings:
         template: How summary and document are framed for the reference.
         novel_ngram: Token n-grams of this length count as copied.
         batch_tokens: Most tokens in one forward pass of the reference.
+        measures: What is measured beside SQUISH and SQUISH-novel, by class_path (see `score.measures`).
     """
 
     template: ScoreTemplate = field(default_factory=ScoreTemplate)
     novel_ngram: int = 4
     batch_tokens: int = 8192
+    measures: list[Measure] = field(default_factory=list)
 
     def problems(self) -> list[str]:
         """What is wrong with the settings, a sentence each."""
         found = [f"score.{problem}" for problem in self.template.problems()]
-        return found + [
-            f"score.{name} must be at least 1, but is {value}"
-            for name, value in (("novel_ngram", self.novel_ngram), ("batch_tokens", self.batch_tokens))
-            if value < 1
-        ]
+        return (
+            found
+            + [
+                f"score.{name} must be at least 1, but is {value}"
+                for name, value in (("novel_ngram", self.novel_ngram), ("batch_tokens", self.batch_tokens))
+                if value < 1
+            ]
+            + [f"score.{problem}" for problem in measure_problems(self.measures)]
+        )

@@ -14,6 +14,7 @@ from cli_tools import run_cli
 from tiny import make_byte_tokenizer, make_tiny_model
 
 from squish_pl.benchmark.correlation import spearman
+from squish_pl.score.evidence import NEEDS
 from squish_pl.score.measures import Novel, Squish, Support
 from squish_pl.score.scorer import ScoreRequest, SquishScorer
 
@@ -52,7 +53,7 @@ def expected_within(model: Path, aspect: str) -> dict[str, float]:
     scorer = SquishScorer.from_pretrained(str(model))
     found: dict[str, list[float]] = {"squish": [], "novel 4": [], "support": []}
     for j, text in enumerate(TEXTS.values()):
-        (evidence,) = scorer.evidence([ScoreRequest(text, SUMMARIES)], support=True)
+        (evidence,) = scorer.evidence([ScoreRequest(text, SUMMARIES)], needs=NEEDS[:2])
         rated = torch.tensor([(i * 3 + j * 2) % modulus for i in range(5)], dtype=torch.float64)
         for measure in (Squish(), Novel(), Support()):
             values = measure(evidence, [])

@@ -13,7 +13,7 @@ from score_brute_force import byte_ids, random_summaries, random_text, slow_copi
 from tiny import ARCHITECTURES, make_byte_tokenizer, make_tiny_model
 from transformers import PreTrainedModel
 
-from squish_pl.score.evidence import Evidence
+from squish_pl.score.evidence import NEEDS, Evidence
 from squish_pl.score.measures import (
     Clipped,
     Measure,
@@ -84,7 +84,7 @@ def test_what_does_not_count_is_zero_and_has_no_likelihood() -> None:
     for measure in default_measures():
         counted, *others = values(measure, evidence)
         assert counted == (-1 if measure.name == "support" else 1 if measure.name == "supportgain" else 0.25)
-        expected = [nan] * 4 if measure.needs_support else [0.0] * 4
+        expected = [nan] * 4 if measure.needs else [0.0] * 4
         assert others == pytest.approx(expected, abs=0, nan_ok=True)
     mixed = values(Weighted([(Squish(), 1), (Support(), 1)]), evidence)
     assert mixed == pytest.approx([-0.75, nan, nan, nan, nan], nan_ok=True)
@@ -99,10 +99,10 @@ def test_a_document_that_tells_nothing() -> None:
 
 def test_likelihoods_that_nobody_asked_for() -> None:
     for measure in (Support(), SupportGain(), Weighted([(Support(), 1.0)])):
-        assert measure.needs_support
-        with pytest.raises(ValueError, match="support=True"):
+        assert "support" in measure.needs
+        with pytest.raises(ValueError, match="ask for it with needs="):
             measure(made_up([1.0], [[0.5]]), [])
-    assert not Weighted([(Squish(), 1.0)]).needs_support
+    assert not Weighted([(Squish(), 1.0)]).needs
 
 
 def test_names_tell_arguments() -> None:
@@ -204,7 +204,7 @@ def slow_values(model: PreTrainedModel, document: str, summary: str) -> dict[str
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_equal_slow_computation(architecture: str) -> None:
     scorer = SquishScorer(FrozenModel(model_of(architecture)), make_byte_tokenizer(), batch_tokens=500)
-    found = scorer.evidence([ScoreRequest(document, summaries) for document, summaries in texts()], support=True)
+    found = scorer.evidence([ScoreRequest(document, summaries) for document, summaries in texts()], needs=NEEDS)
     measures = [Squish(), Novel(3), Clipped(0.5), Positive(), SmoothNovel(), Support(), SupportGain()]
     for (document, summaries), evidence in zip(texts(), found, strict=True):
         slow = [slow_values(model_of(architecture), document, summary) for summary in summaries]
