@@ -188,7 +188,7 @@ def _at_least(needs: Collection[Need]) -> list[frozenset[Need]]:
 
 
 def _identity(plain: str, needs: Collection[Need], settings: ScoreSettings) -> str:
-    frame = [f"support {text_hash(settings.template.support_frame)}"] if "support" in needs else []
+    frame = [f"support and ending {text_hash(settings.template.support_frame)}"] if "support" in needs else []
     return ", ".join([plain, *frame, *(need for need in NEEDS if need in needs and need != "support")])
 
 

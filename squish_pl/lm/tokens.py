@@ -73,6 +73,20 @@ def _tokenizer_hash(tokenizer: PreTrainedTokenizerBase, size: int) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
+def line_end_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Ids of the tokens that end a line: those that begin with a line break, and the control tokens."""
+    return _line_end_ids(tokenizer, len(tokenizer))
+
+
+@lru_cache(maxsize=8)
+def _line_end_ids(tokenizer: PreTrainedTokenizerBase, size: int) -> tuple[int, ...]:
+    ids = range(size)
+    breaks = (
+        id for id, text in zip(ids, tokenizer.batch_decode([[id] for id in ids]), strict=True) if text[:1] == "\n"
+    )
+    return tuple(sorted({*breaks, *control_ids(tokenizer)}))
+
+
 def start_token_id(tokenizer: PreTrainedTokenizerBase, start_token: str | None = None) -> int:
     """The token that a document is conditioned on when nothing else stands before it.
 

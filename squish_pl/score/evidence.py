@@ -31,7 +31,9 @@ class Evidence:
             empty one is.
         support: For each summary [S] float64, ln p(token | document, earlier summary tokens), the document in the
             template's support frame; NaN for tokens that were not measured. None where it was not asked for.
-        support_alone: The same without a document: ln p(token | start token, earlier summary tokens).
+        ending: [G] float64, ln p that the line ends behind each summary; comes with `support`. NaN where it was not
+            measured.
+        support_alone: `support` without a document: ln p(token | start token, earlier summary tokens).
         elsewhere: [G] float64, the share of another document's information that each summary saves; NaN where it was
             not measured, and 0 for a missing or empty one.
     """
@@ -44,6 +46,7 @@ class Evidence:
     support: LogProbs | None = None
     support_alone: LogProbs | None = None
     elsewhere: Tensor | None = None
+    ending: Tensor | None = None
 
     @property
     def total(self) -> float:
@@ -68,6 +71,8 @@ def pack(evidence: Evidence) -> bytes:
     }
     if evidence.support is not None:
         arrays["support"] = _joined(evidence.support).numpy()
+    if evidence.ending is not None:
+        arrays["ending"] = evidence.ending.numpy()
     if evidence.support_alone is not None:
         arrays["support_alone"] = _joined(evidence.support_alone).numpy()
     if evidence.elsewhere is not None:
@@ -99,6 +104,7 @@ def unpack(packed: bytes) -> Evidence:
             None if support is None else tuple(support),
             None if alone is None else tuple(alone),
             arrays.get("elsewhere"),
+            arrays.get("ending"),
         )
     except Exception as error:  # damaged archives fail in many ways
         raise ValueError(f"no evidence: {error}") from None

@@ -66,47 +66,46 @@ def token_information(reference: ReferenceModel, rows: Sequence[Row], batch_toke
 
 @torch.inference_mode()
 def information_behind(
-    reference: ReferenceModel, prefix: Sequence[int], targets: Sequence[Sequence[int]], batch_tokens: int
-) -> list[Tensor]:
-    """The same as `token_information` of rows that share a prefix, which is read once for all of them.
+    reference: ReferenceModel,
+    prefix: Sequence[int],
+    rows: Sequence[Sequence[int]],
+    batch_tokens: int,
+    ends: Sequence[int],
+) -> tuple[list[Tensor], Tensor]:
+    """Information of rows that share a prefix, which is read once for all of them, and of their ending.
 
     Models that leave no keys and values of the whole prefix read it in every row.
 
     Args:
         reference: The frozen model.
         prefix: P token ids, at least the start token.
-        targets: For each row its token ids, at least one.
+        rows: For each of G rows its S token ids, at least one.
         batch_tokens: Most tokens of rows in one forward pass, padding included.
+        ends: Token ids that end a row.
 
     Returns:
-        For each row [T], see `token_information`.
+        (for each row [S] of its tokens, as `token_information` has it; [G] of any of `ends` to follow), on the CPU.
 
     Raises:
         DataError: A row with its prefix is longer than the reference's context.
     """
-    if not targets:
-        return []
-    rows = [Row(tuple(prefix), tuple(ids)) for ids in targets]
-    _check_length(reference, rows)
+    _check_length(reference, [Row((*prefix, *ids), (0,)) for ids in rows])
     read = DynamicCache()
     before = reference.hidden(torch.tensor([list(prefix)], device=reference.device), read)[0, -1:]
-    if not HeldPrefix.can_hold(read):
-        return token_information(reference, rows, batch_tokens)
-    held = HeldPrefix(read)
-    # a row of one token is predicted by the prefix alone
-    batches = list(batches_by_length([len(ids) - 1 for ids in targets], batch_tokens))
+    held = HeldPrefix(read) if HeldPrefix.can_hold(read) else None
+    repeated = () if held is not None else tuple(prefix)
     hidden: dict[int, Tensor] = {}
-    for batch in batches:
-        width = len(targets[batch[0]]) - 1
-        filled = [[*targets[i][:-1], *[prefix[0]] * (width - len(targets[i]) + 1)] for i in batch]
-        after = reference.hidden(torch.tensor(filled, device=reference.device), held) if width else None
-        for i, index in enumerate(batch):
-            own = before if after is None else torch.cat([before, after[i, : len(targets[index]) - 1]])
-            hidden[index] = own
-    wanted = torch.cat([hidden[i] for i in range(len(targets))])
-    ids = torch.tensor([t for row in targets for t in row], device=wanted.device)
-    found = chosen_log_probs(wanted, reference.head, ids, weight=reference.head_weight)
-    return [-piece for piece in found.cpu().split([len(row) for row in targets])]
+    for batch in batches_by_length([len(repeated) + len(ids) for ids in rows], batch_tokens):
+        width = max(len(rows[i]) for i in batch)
+        filled = [[*repeated, *rows[i], *[prefix[0]] * (width - len(rows[i]))] for i in batch]
+        after = reference.hidden(torch.tensor(filled, device=reference.device), held)[:, len(repeated) :]
+        hidden |= {i: torch.cat([before, own[: len(rows[i])]]) for i, own in zip(batch, after, strict=True)}
+    targets = torch.tensor([token for ids in rows for token in ids], device=reference.device)
+    predicting = torch.cat([hidden[i][:-1] for i in range(len(rows))])
+    log_probs = chosen_log_probs(predicting, reference.head, targets, weight=reference.head_weight)
+    last = reference.head(torch.stack([hidden[i][-1] for i in range(len(rows))]))
+    ended = torch.log_softmax(last if last.dtype == torch.float64 else last.float(), dim=-1)[:, list(ends)]
+    return [-piece for piece in log_probs.cpu().split(list(map(len, rows)))], -ended.logsumexp(dim=-1).cpu()
 
 
 def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

@@ -24,7 +24,7 @@ from squish_pl.budget import Budget
 from squish_pl.errors import ModelError, report_problems
 from squish_pl.lm.halving import Limit, within
 from squish_pl.lm.loading import BaseModel, DType
-from squish_pl.lm.tokens import encode, start_token_id
+from squish_pl.lm.tokens import encode, line_end_ids, start_token_id
 from squish_pl.score.evidence import Evidence, LogProbs, Need
 from squish_pl.score.information import Row, information_behind, token_information
 from squish_pl.score.measures import Measure, Novel, Squish, measure_problems, needs_of, row_sums
@@ -237,7 +237,7 @@ class SquishScorer(Scorer):
         with_summary = self._measure_once(job.rows for job in jobs)
         found = [_evidence(job, a.double(), with_summary) for job, a in zip(jobs, alone, strict=True)]
         if "support" in needs:
-            found = [replace(e, support=self._support(job)) for job, e in zip(jobs, found, strict=True)]
+            found = [self._with_support(e, job) for e, job in zip(found, jobs, strict=True)]
         if "support_alone" in needs:
             bare = [job.summary_rows((self.start,)) for job in jobs]
             measured = self._measure_once(bare)
@@ -274,22 +274,26 @@ class SquishScorer(Scorer):
         summary_ids = tuple(tuple(encode(self.tokenizer, summary or "")) for summary in summaries)
         return _Job(text, document_ids, summary_ids, within, rows)
 
-    def _support(self, job: _Job) -> LogProbs:
-        """Log-probs of a document's summaries behind it; it is read once for all of them."""
-        frame = (self.start, *encode(self.tokenizer, self.template.render_support(job.text)))
-        rows = job.summary_rows(frame)
+    def _with_support(self, evidence: Evidence, job: _Job) -> Evidence:
+        """The likelihoods of a document's summaries behind it; it is read once for all of them."""
+        rows = job.summary_rows((self.start,))
         different = list(dict.fromkeys(row.targets for row in rows if row is not None))
-        if not different:
-            return _log_probs(job, rows, {})
-        # the last token of each is only predicted, never read
-        self._tokens_seen += len(frame) + sum(len(ids) - 1 for ids in different)
-        longest = max(map(len, different))
+        nats: dict[Row, Tensor] = {}
+        ending = dict.fromkeys(different, math.nan)
+        if different:
+            frame = (self.start, *encode(self.tokenizer, self.template.render_support(job.text)))
+            ends = line_end_ids(self.tokenizer)
+            longest, total = max(map(len, different)), sum(map(len, different))
+            self._tokens_seen += len(frame) + total
 
-        def work() -> list[Tensor]:
-            return information_behind(self.reference, frame, different, self._take(longest, sum(map(len, different))))
+            def work() -> tuple[list[Tensor], Tensor]:
+                return information_behind(self.reference, frame, different, self._take(longest, total), ends)
 
-        measured = within(self.limit, self.reference.device, work, longest, _ADVICE)
-        return _log_probs(job, rows, {Row(frame, ids): m for ids, m in zip(different, measured, strict=True)})
+            measured, ended = within(self.limit, self.reference.device, work, longest, _ADVICE)
+            nats = {Row((self.start,), ids): own for ids, own in zip(different, measured, strict=True)}
+            ending = dict(zip(different, (-ended.double()).tolist(), strict=True))
+        ends_of = [math.nan if row is None else ending[row.targets] for row in rows]
+        return replace(evidence, support=_log_probs(job, rows, nats), ending=torch.tensor(ends_of, dtype=torch.float64))
 
     def _elsewhere(self, requests: Sequence[ScoreRequest], jobs: Sequence[_Job]) -> list[Tensor]:
         """For each request [G], the shares of another document that its summaries save."""

@@ -7,12 +7,13 @@ from functools import cache
 
 import pytest
 import torch
-from evidence_tools import made_up, slow_support
+from evidence_tools import made_up, slow_ending, slow_support
 from score_brute_force import END, byte_ids, random_summaries, random_text, slow_information, slow_squish
 from tiny import ARCHITECTURES, make_byte_tokenizer, make_tiny_model
 from transformers import PreTrainedModel
 
 from squish_pl.errors import ConfigError, DataError
+from squish_pl.lm.held_prefix import HeldPrefix
 from squish_pl.score.evidence import NEEDS, Evidence, Need, pack, unpack
 from squish_pl.score.reference import FrozenModel
 from squish_pl.score.scorer import ScoreRequest, SquishScorer
@@ -73,6 +74,7 @@ def test_equals_slow_computation(architecture: str, batch_tokens: int) -> None:
             near(evidence.saved[i], slow_squish(model, document, summary).token_saved)
             near(evidence.support[i], slow_support(model, document, summary))
             near(evidence.support_alone[i], slow_support(model, None, summary))
+            near(evidence.ending[i], slow_ending(model, document, summary))
 
 
 def test_the_cases_mean_something() -> None:
@@ -150,7 +152,7 @@ def test_a_document_is_read_once_for_its_group_and_only_where_it_is_asked_for() 
     scored = (1 + framed + 2 + 3) + (1 + framed + 3 + 3)
     assert scorer.take_tokens() == 4 + scored
     scorer.evidence([request], needs={"support"})
-    assert scorer.take_tokens() == scored + 1 + len("The article:\nabcd\n\nA summary of the article:\n") + 1 + 2
+    assert scorer.take_tokens() == scored + 1 + len("The article:\nabcd\n\nA summary of the article:\n") + 2 + 3
     scorer.evidence([request], needs={"support_alone"})
     assert scorer.take_tokens() == scored + 2 + 3
 
@@ -164,6 +166,18 @@ def test_windows_reach_into_the_prefix(batch_tokens: int) -> None:
     (found,) = scorer.evidence([ScoreRequest(document, summaries)], needs={"support"})
     for i, summary in enumerate(summaries):
         near(found.support[i], slow_support(model, document, summary))
+        near(found.ending[i], slow_ending(model, document, summary))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("batch_tokens", [1, 8192])
+def test_a_prefix_that_cannot_be_held_is_read_in_every_row(architecture: str, batch_tokens: int, monkeypatch) -> None:
+    monkeypatch.setattr(HeldPrefix, "can_hold", staticmethod(lambda read: False))
+    found = scorer_of(architecture, batch_tokens=batch_tokens).evidence(requests(), needs={"support"})
+    for (document, summaries), evidence in zip(texts(), found, strict=True):
+        for i, summary in enumerate(summaries):
+            near(evidence.support[i], slow_support(model_of(architecture), document, summary))
+            near(evidence.ending[i], slow_ending(model_of(architecture), document, summary))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -226,6 +240,8 @@ def test_bytes_and_back_exactly(needs: tuple[Need, ...]) -> None:
             assert a.numpy().tobytes() == b.numpy().tobytes()
             assert a.shape == b.shape
         assert all((getattr(again, name) is None) == (name not in needs) for name in NEEDS)
+        if "support" in needs:
+            assert again.ending.numpy().tobytes() == found.ending.numpy().tobytes()
         if "elsewhere" in needs:
             assert again.elsewhere.numpy().tobytes() == found.elsewhere.numpy().tobytes()
         for name in set(needs) - {"elsewhere"}:
