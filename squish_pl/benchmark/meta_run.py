@@ -14,7 +14,7 @@ from torch import Tensor
 
 from squish_pl.benchmark.meta import Agreement, Difference, Rated, agreement, controls_of, difference, resampled
 from squish_pl.benchmark.progress import step
-from squish_pl.benchmark.ratings import RatedDocument, Ratings
+from squish_pl.benchmark.ratings.rated import RatedDocument, Ratings
 from squish_pl.benchmark.records import text_hash
 from squish_pl.benchmark.references import Reference
 from squish_pl.benchmark.store import Store

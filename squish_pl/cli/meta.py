@@ -12,7 +12,7 @@ from rich.text import Text
 from squish_pl import __version__
 from squish_pl.benchmark.meta_run import compare_measures, measure
 from squish_pl.benchmark.meta_tables import print_meta, write_meta
-from squish_pl.benchmark.ratings import read_ratings
+from squish_pl.benchmark.ratings.reading import read_ratings
 from squish_pl.benchmark.references import Reference, dtype_name, pick_device
 from squish_pl.benchmark.store import Store
 from squish_pl.cli.compare import null_problems, stop_message
@@ -59,7 +59,8 @@ def meta(
 
     Args:
         ratings: JSON lines with the fields `document` (an id), `text`, `summary`, `scores` (a number for each aspect)
-            and, where it is known, `system`; may be gzipped. Several files, separated by commas.
+            and, where it is known, `system`; or SummEval's or Newsroom's own file, see docs/meta.md. May be gzipped.
+            Several files, separated by commas.
         base: Reference model: hub id, folder, or "package:NAME".
         gguf_file: Name of a GGUF file in that folder or package.
         revision: Revision of a hub model.
