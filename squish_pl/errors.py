@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -48,6 +50,24 @@ class CheckpointError(SquishError):
 def first_line(error: Exception) -> str:
     """What a library's error says, without its further lines; its name where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+#: What is raised by reading a file of text, gzipped or not.
+UNREADABLE = (OSError, EOFError, zlib.error, UnicodeDecodeError)
+
+
+def unreadable(path: object, error: Exception) -> str:
+    """What is wrong with a file that could not be read, and what to do about it.
+
+    Args:
+        path: The file.
+        error: One of `UNREADABLE`, or a library's own.
+    """
+    if isinstance(error, (EOFError, zlib.error, gzip.BadGzipFile)):
+        return f"{path} is not a complete gzip file ({error}); fetch or write it again"
+    if isinstance(error, UnicodeDecodeError):
+        return f"{path} is not UTF-8 text ({error}); convert it"
+    return f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
 def repeated(names: Iterable[str]) -> dict[str, int]:

@@ -71,10 +71,12 @@ class Difference:
     Attributes:
         mean: With its interval.
         p: Two-sided, of the paired bootstrap: twice the smaller share of resampled differences on one side of zero.
+        documents: How many both have.
     """
 
     mean: Estimate
     p: float
+    documents: int
 
 
 def resampled(documents: int, resamples: int = RESAMPLES, seed: int = 0) -> Tensor:
@@ -128,10 +130,9 @@ def difference(one: Tensor, other: Tensor, drawn: Tensor) -> Difference:
     weights = torch.cat([torch.ones(1, len(one), dtype=torch.float64), drawn])
     means = _weighted_means(one - other, weights)
     again = means[1:][~means[1:].isnan()]
-    if not len(again):
-        return Difference(_estimate(means), math.nan)
     side = min(int((again <= 0).sum()), int((again >= 0).sum()))
-    return Difference(_estimate(means), min(1.0, 2 * (side + 1) / (len(again) + 1)))
+    p = min(1.0, 2 * (side + 1) / (len(again) + 1)) if len(again) else math.nan
+    return Difference(_estimate(means), p, int((~(one - other).isnan()).sum()))
 
 
 def by_document(values: Sequence[Tensor], ratings: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -9,13 +9,14 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from squish_pl.benchmark.meta import Agreement, Difference, Rated, agreement, controls_of, difference, resampled
 from squish_pl.benchmark.progress import step
-from squish_pl.benchmark.ratings import Ratings
+from squish_pl.benchmark.ratings.rated import Ratings
 from squish_pl.benchmark.records import text_hash
 from squish_pl.benchmark.references import Reference
 from squish_pl.benchmark.store import Store
@@ -31,6 +32,7 @@ from squish_pl.score.scorer import ScoreRequest
 from squish_pl.score.settings import ScoreSettings
 
 Found = Mapping[str, Sequence[Evidence]]  #: for each file, by its name, the evidence of each document
+Values = Mapping[str, Mapping[str, Sequence[Tensor]]]  #: by file and measure, for each document [G] float64
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,25 @@ class MetaRow:
     aspect: str
     agreement: Agreement
     ahead: Difference | None
+
+
+@dataclass(frozen=True)
+class MetaFindings:
+    """What the meta-evaluation found.
+
+    Attributes:
+        reference: The model and where it ran.
+        facts: Of the run, as plain values.
+        files: The rated summaries.
+        values: What each measure says of them.
+        rows: How well it follows the ratings.
+    """
+
+    reference: str
+    facts: Mapping[str, Any]
+    files: Sequence[Ratings]
+    values: Values
+    rows: Sequence[MetaRow]
 
 
 def cut(files: Sequence[Ratings], reference: Reference, max_tokens: int | None) -> dict[str, list[str]]:
@@ -157,28 +178,30 @@ def measure(
     return {file.name: [found[file.name, i] for i in range(len(file.documents))] for file in files}
 
 
-def compare_measures(measures: Sequence[Measure], files: Sequence[Ratings], found: Found) -> list[MetaRow]:
+def measure_values(measures: Sequence[Measure], found: Found) -> Values:
+    """What every measure says of every summary."""
+    return {
+        file: {one.name: [one(document, evidence) for document in evidence] for one in measures}
+        for file, evidence in found.items()
+    }
+
+
+def compare_measures(files: Sequence[Ratings], values: Values) -> list[MetaRow]:
     """Every measure against every aspect of every file; all are compared with the first measure."""
     rows = []
     for file in files:
-        evidence = found[file.name]
         drawn = resampled(len(file.documents))
         controls = [controls_of(document.text, document.summaries) for document in file.documents]
         systems = [document.systems for document in file.documents]
-        values = [_values(one, evidence) for one in measures]
         for aspect in file.aspects:
             ratings = [torch.tensor(row, dtype=torch.float64) for row in file.rated(aspect)]
             rated = Rated(ratings, controls, systems)
-            found_here = [agreement(own, rated, drawn) for own in values]
-            for one, own in zip(measures, found_here, strict=True):
-                first = found_here[0]
-                ahead = None if own is first else difference(own.documents, first.documents, drawn)
-                rows.append(MetaRow(one.name, file.name, aspect, own, ahead))
+            own = {name: agreement(said, rated, drawn) for name, said in values[file.name].items()}
+            first = next(iter(own.values()))
+            for name, one in own.items():
+                ahead = None if one is first else difference(one.documents, first.documents, drawn)
+                rows.append(MetaRow(name, file.name, aspect, one, ahead))
     return rows
-
-
-def _values(measure: Measure, evidence: Sequence[Evidence]) -> list[Tensor]:
-    return [measure(one, evidence) for one in evidence]
 
 
 def _at_least(needs: Collection[Need]) -> list[frozenset[Need]]:

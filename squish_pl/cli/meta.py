@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.text import Text
 
 from squish_pl import __version__
-from squish_pl.benchmark.meta_run import compare_measures, measure
+from squish_pl.benchmark.meta_run import MetaFindings, compare_measures, measure, measure_values
 from squish_pl.benchmark.meta_tables import print_meta, write_meta
-from squish_pl.benchmark.ratings import read_ratings
+from squish_pl.benchmark.ratings.reading import read_ratings
 from squish_pl.benchmark.references import Reference, dtype_name, pick_device
+from squish_pl.benchmark.report.write import report_problems, write_meta_report
 from squish_pl.benchmark.store import Store
 from squish_pl.cli.compare import null_problems, stop_message
 from squish_pl.errors import ConfigError, SquishError, repeated
@@ -50,6 +51,7 @@ def meta(
     template: ScoreTemplate = ScoreTemplate(),
     batch_tokens: int = 8192,
     output: str = "meta.json",
+    report: Optional[str] = None,
     store: str = "runs/meta.sqlite",
 ) -> None:
     """Measures how well scores follow people's ratings of summaries.
@@ -59,7 +61,8 @@ def meta(
 
     Args:
         ratings: JSON lines with the fields `document` (an id), `text`, `summary`, `scores` (a number for each aspect)
-            and, where it is known, `system`; may be gzipped. Several files, separated by commas.
+            and, where it is known, `system`; or SummEval's or Newsroom's own file, see docs/meta.md. May be gzipped.
+            Several files, separated by commas.
         base: Reference model: hub id, folder, or "package:NAME".
         gguf_file: Name of a GGUF file in that folder or package.
         revision: Revision of a hub model.
@@ -72,6 +75,7 @@ def meta(
         template: How summary and document are framed.
         batch_tokens: Most tokens in one forward pass.
         output: JSON file for all figures; a CSV table is written beside it.
+        report: Folder for a page to look at: tables, summaries and systems by measures and ratings.
         store: File with what the passes told.
 
     Raises:
@@ -89,7 +93,7 @@ def meta(
     paths, target = paths_in(ratings), Path(output).expanduser()
     problems = ([] if chosen else ["measures must name at least one"]) + measure_problems(chosen)
     problems += [p.removeprefix("references: ") for p in reference.problems()]
-    problems += settings.problems() + _file_problems(paths, target)
+    problems += settings.problems() + _file_problems(paths, target) + report_problems(report)
     for name, value in (("max_documents", max_documents), ("max_tokens", max_tokens)):
         if value is not None and value < 1:
             problems.append(f"{name} must be at least 1, but is {value}")
@@ -99,7 +103,8 @@ def meta(
     files = [read_ratings(path).first(max_documents) for path in paths]
     with stop_message(), Store(store) as kept:
         found = measure(files, reference, settings, where, kept, needs_of(chosen), max_tokens)
-    rows = compare_measures(chosen, files, found)
+    values = measure_values(chosen, found)
+    rows = compare_measures(files, values)
     title = f"{reference.title} ({dtype_name(reference, where)} on {where.type})"
     facts = {
         "reference": title,
@@ -111,7 +116,11 @@ def meta(
     }
     table = write_meta(rows, facts, target)
     print_meta(rows, title)
-    Console().print(Text(f"all figures: {target}, {table}"), soft_wrap=True)
+    told = [f"all figures: {target}, {table}"]
+    if report is not None:
+        told.append(f"report: {write_meta_report(MetaFindings(title, facts, files, values, rows), report)}")
+    for line in told:
+        Console().print(Text(line), soft_wrap=True)
 
 
 def _file_problems(paths: list[str], output: Path) -> list[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from squish_pl.errors import UNREADABLE, unreadable
 
 FIELDS = ("text", "url", "timestamp", "id", "highlights")
 """The fields of a record: those of C4, the source's own name for it, a person's summary. Only `text` must be there."""
@@ -106,12 +107,8 @@ def read_records(files: list[str], first: str = "") -> Iterator[Record]:
 def _read_file(path: Path) -> Iterator[Record]:
     try:
         yield from READERS[kind(path) or ""](path)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        yield _problem(f"{path} is not a complete gzip file ({error}); fetch or write it again")
-    except UnicodeDecodeError as error:
-        yield _problem(f"{path} is not UTF-8 text ({error}); convert it")
-    except (OSError, pa.ArrowException) as error:
-        yield _problem(f"{path} cannot be read: {error}")
+    except (*UNREADABLE, pa.ArrowException) as error:
+        yield _problem(unreadable(path, error))
 
 
 def _record(fields: Mapping[str, Any], where: str) -> Record:

@@ -170,6 +170,7 @@ def test_difference_by_hand() -> None:
     assert (found.mean.low, found.mean.high) == pytest.approx((-0.25, 0.25 - 0.25 * 0.075))
     # at least 0: two, at most 0: three; 2 * (2 + 1) / (4 + 1) is above 1
     assert found.p == 1
+    assert found.documents == 2
     better = difference(numbers(0.5, 0.75, 0.5), numbers(0.25, 0.5, 0.25), resampled(3, 999))
     assert better.mean == (0.25, 0.25, 0.25)
     assert better.p == 2 / 1000

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from squish_pl.benchmark.ratings import read_ratings
+from squish_pl.benchmark.ratings.reading import read_ratings
 from squish_pl.errors import DataError
 
 
@@ -77,9 +77,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     broken.write_bytes(gzip.compress(json.dumps(line()).encode())[:-9])
     for path, words in (
         (str(broken), "not a complete gzip file"),
-        (str(tmp_path / "none.jsonl"), "cannot read"),
-        (str(tmp_path), "cannot read"),
-        (write(tmp_path / "empty.jsonl", ""), "is empty: expected a rated summary"),
+        (str(tmp_path / "none.jsonl"), "cannot be read"),
+        (str(tmp_path), "cannot be read"),
+        (write(tmp_path / "empty.jsonl", ""), "is empty: expected JSON lines"),
     ):
         with pytest.raises(DataError, match=words):
             read_ratings(path)

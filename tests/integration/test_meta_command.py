@@ -132,6 +132,22 @@ def test_stopped_work_goes_on_and_other_measures_cost_no_pass(tiny_model_folder,
         run(tiny_model_folder, file, capsys, "--template.support_frame", "<{document}>")
 
 
+def test_the_report_has_the_same_figures(tiny_model_folder, tmp_path, capsys) -> None:
+    file = ratings(tmp_path / "one.jsonl")
+    code, out, err = run(tiny_model_folder, file, capsys, "--report", "report", "--measures=[Squish, Novel]")
+    assert code == 0, err
+    assert "report: report/index.html" in out
+    page = Path("report/index.html").read_text(encoding="utf-8")
+    scores = json.loads(Path("meta.json").read_text())["scores"]["squish"]["one.jsonl"]
+    for cell in scores.values():
+        for value in cell.values():
+            assert f'<span class="mean">{value:.2f}</span>'.replace("-", "−") in page
+    (tmp_path / "taken").write_text("")
+    code, _, err = run(tiny_model_folder, file, capsys, "--report", str(tmp_path / "taken"))
+    assert code == 2
+    assert "report: expected a folder, but" in err
+
+
 def test_first_documents_cut_short(tiny_model_folder, tmp_path, capsys) -> None:
     more = ("--max_documents", "1", "--max_tokens", "20", "--measures=[Squish]", "--output", "m.json")
     code, _, err = run(tiny_model_folder, ratings(tmp_path / "one.jsonl"), capsys, *more)
@@ -187,7 +203,7 @@ def test_measures_of_ones_own_and_sums(tiny_model_folder, tmp_path, capsys, monk
         (["--template.support_frame", "x"], "support_frame must hold {document} exactly once"),
         (["--output", "x.csv"], "output must be a JSON file"),
         (["--max_tokens", "4090"], ""),
-        (["--ratings", "nowhere.jsonl"], "cannot read 'nowhere.jsonl'"),
+        (["--ratings", "nowhere.jsonl"], "nowhere.jsonl cannot be read"),
         (["--ratings", "a/r.jsonl,b/r.jsonl"], "2 files are called 'r.jsonl'"),
         (["--base", "./nowhere"], "there is no folder './nowhere'"),
     ],

@@ -1,42 +1,7 @@
 "use strict";
-// What the page's script shows: the theme, the leaderboard and the document that were chosen.
+// What the page's script shows: the leaderboard and the document that were chosen.
 
-const root = document.documentElement;
-root.classList.add("js");
-startTheme();
 document.addEventListener("DOMContentLoaded", start);
-
-// Theme: as the system has it until the button is used.
-
-function startTheme() {
-  const system = matchMedia("(prefers-color-scheme: dark)");
-  const isDark = () => (root.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
-  const label = () => {
-    const button = byId("theme");
-    if (button) button.textContent = isDark() ? "Light theme" : "Dark theme";
-  };
-  const kept = memory("theme");
-  if (kept === "dark" || kept === "light") root.dataset.theme = kept;
-  system.addEventListener("change", label);
-  document.addEventListener("DOMContentLoaded", () => {
-    label();
-    byId("theme").addEventListener("click", () => {
-      root.dataset.theme = isDark() ? "light" : "dark";
-      memory("theme", root.dataset.theme);
-      label();
-    });
-  });
-}
-
-// Reads what the browser keeps for this page, or writes it; a browser may forbid both.
-function memory(name, value) {
-  try {
-    if (value !== undefined) localStorage.setItem(`squish ${name}`, value);
-    return localStorage.getItem(`squish ${name}`);
-  } catch {
-    return null;
-  }
-}
 
 // What is shown: chosen values are kept in the address, the others follow from the findings.
 

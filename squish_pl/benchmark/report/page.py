@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
-from markupsafe import Markup
-
-from squish_pl.benchmark.findings import Findings, ShownDocument, most_frequent
+from squish_pl.benchmark.findings import Findings, ShownDocument
 from squish_pl.benchmark.published import MARK, SOURCE
 from squish_pl.benchmark.records import text_hash
-from squish_pl.benchmark.report import page_text, page_views
+from squish_pl.benchmark.report import page_views
 from squish_pl.benchmark.report.charts import Picture
 from squish_pl.benchmark.report.page_documents import packed
+from squish_pl.benchmark.report.page_template import filled
 from squish_pl.benchmark.report.page_text import printable
 from squish_pl.benchmark.resistance_tables import shown_tables
 from squish_pl.files import written_whole
@@ -34,10 +29,12 @@ def write_page(findings: Findings, drawn: Sequence[Picture], path: Path) -> None
     Raises:
         DataError: The file cannot be written; an earlier one is untouched.
     """
-    script = _own_file("page_drawing.js") + _own_file("page.js")
     index = _Index(findings.references, {s.contender: s.mark for s in findings.board.standings if s.mark})
-    page = _environment().get_template("page.html.j2")
-    pieces = page.generate(
+    pieces = filled(
+        "page.html.j2",
+        findings.title,
+        findings.facts,
+        scripts=["page_drawing.js", "page.js"],
         findings=findings,
         views=page_views.views(findings),
         board_references=page_views.board_references(findings),
@@ -48,9 +45,6 @@ def write_page(findings: Findings, drawn: Sequence[Picture], path: Path) -> None
         source=SOURCE,
         blocks=_blocks(findings.documents(), index),
         index=index,
-        style=Markup(_own_file("page.css")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     with written_whole(path) as file:
         file.writelines(pieces)
@@ -91,26 +85,3 @@ class _Index:
 def _blocks(documents: Iterator[ShownDocument], index: _Index) -> Iterator[tuple[int, str]]:
     for document in documents:
         yield index.add(document), packed(document)
-
-
-def _environment() -> Environment:
-    """Escapes every text, and takes what HTML does not allow out of it."""
-
-    def clean(value: object) -> object:
-        return type(value)(printable(value)) if isinstance(value, str) else value
-
-    environment = Environment(
-        loader=FunctionLoader(_own_file),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=clean,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for format_ in (page_text.number, page_text.share, page_text.dollars, page_text.duration, most_frequent):
-        environment.filters[format_.__name__] = format_
-    return environment
-
-
-def _own_file(name: str) -> str:
-    return files("squish_pl.benchmark.report").joinpath(name).read_text(encoding="utf-8")

@@ -8,8 +8,6 @@ const FORMATS = [0, 1, 2, 3, 4].map(
   (digits) => new Intl.NumberFormat("en-GB", { minimumFractionDigits: digits, maximumFractionDigits: digits }),
 );
 
-const byId = (id) => document.getElementById(id);
-
 function element(tag, properties = {}, children = []) {
   const made = Object.assign(document.createElement(tag), properties);
   made.append(...children);
@@ -24,10 +22,6 @@ function figure(value, digits, signed = false) {
 }
 
 const percent = (value) => (value === null ? NOTHING : `${figure(100 * value, 0)} %`);
-
-function setRadios(name, value) {
-  for (const radio of document.getElementsByName(name)) radio.checked = radio.value === value;
-}
 
 // A group of radio buttons drawn anew; the keyboard stays where it was.
 function drawRadios(group, name, options, chosen) {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from squish_pl.benchmark.findings import Findings
 from squish_pl.benchmark.leaderboard_tables import to_csv, to_markdown
+from squish_pl.benchmark.meta_run import MetaFindings
 from squish_pl.benchmark.resistance_tables import resistance_csv, resistance_markdown
 from squish_pl.benchmark.results import result_lines, write_lines
 from squish_pl.files import written_whole
@@ -105,3 +106,19 @@ def write_report(findings: Findings, drawn: Sequence[Picture], folder: str | Pat
     write_charts(drawn, folder / "charts")
     write_page(findings, drawn, folder / "index.html")
     return folder / "index.html"
+
+
+def write_meta_report(findings: MetaFindings, folder: str | Path) -> Path:
+    """Writes the meta-evaluation's page.
+
+    Returns:
+        The page: index.html in the folder, which is made where it is missing.
+
+    Raises:
+        DataError: It cannot be written.
+    """
+    from squish_pl.benchmark.report.meta_page import write_meta_page
+
+    page = Path(folder).expanduser() / "index.html"
+    write_meta_page(findings, page)
+    return page

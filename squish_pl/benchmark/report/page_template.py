@@ -1,0 +1,72 @@
+"""Pages of one HTML file that need nothing else: templates filled, with style, script and policy in them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from squish_pl.benchmark.findings import most_frequent
+from squish_pl.benchmark.report import page_text
+from squish_pl.benchmark.report.page_text import printable
+
+
+def filled(
+    template: str,
+    title: str,
+    facts: Mapping[str, str],
+    scripts: Sequence[str],
+    styles: Sequence[str] = (),
+    **values: Any,
+) -> Iterator[str]:
+    """Yields a page piece by piece.
+
+    Args:
+        template: An own file that extends page_base.html.j2.
+        title: The page's heading.
+        facts: Shown below it.
+        scripts: Own files, run after page_common.js.
+        styles: Own files that add to page.css.
+        **values: What else the template needs.
+    """
+    script = "".join(map(_own_file, ["page_common.js", *scripts]))
+    return (
+        _environment()
+        .get_template(template)
+        .generate(
+            title=title,
+            facts=facts,
+            style=Markup("".join(map(_own_file, ["page.css", *styles]))),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            **values,
+        )
+    )
+
+
+def _environment() -> Environment:
+    """Escapes every text, and takes what HTML does not allow out of it."""
+
+    def clean(value: object) -> object:
+        return type(value)(printable(value)) if isinstance(value, str) else value
+
+    environment = Environment(
+        loader=FunctionLoader(_own_file),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=clean,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for format_ in (page_text.number, page_text.share, page_text.dollars, page_text.duration, most_frequent):
+        environment.filters[format_.__name__] = format_
+    return environment
+
+
+def _own_file(name: str) -> str:
+    return files("squish_pl.benchmark.report").joinpath(name).read_text(encoding="utf-8")
