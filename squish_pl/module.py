@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Optional, cast
 
 import torch
@@ -44,8 +45,8 @@ from squish_pl.rl.learner import Learner, LearnSettings
 from squish_pl.rl.losses import ClippedLoss, PolicyLoss
 from squish_pl.rl.optimizer import OptimizerSettings, apply_settings, make_optimizer, state_on_device
 from squish_pl.rl.phases import POLICY, ROLLOUT, SCORING, PhaseClock
-from squish_pl.rl.rewards import GroupRewards, Reward, Squish, group_rewards, reward_problems
-from squish_pl.rl.validation import Validated, ValidationSettings, Validator
+from squish_pl.rl.rewards import GroupRewards, Reward, Squish, carried_measures, group_rewards, reward_problems
+from squish_pl.rl.validation import Validated, ValidationSettings, Validator, key_problems
 from squish_pl.score.ensemble import EnsembleScorer, ReferenceSettings, load_scorer
 from squish_pl.score.scorer import Scorer, ScoreRequest, SquishScorer
 from squish_pl.score.settings import ScoreSettings
@@ -65,12 +66,15 @@ class SquishModule(LightningModule):
         score: How a summary is measured.
         reference: Which models measure beside the base, and how their scores are combined.
         rewards: What is rewarded: components by class_path and init_args, added up with their weights (Squish,
-            SquishNovel, OwnInformation, or a class of your own).
+            SquishNovel, Measured, OwnInformation, or a class of your own).
         learn: Advantages, policy passes, and what invalid summaries earn.
         loss: What a policy pass minimises, by class_path and init_args: ClippedLoss, or a class of your own.
         optimizer: AdamW's settings.
         memory: What the run may take of the device's memory, and how it uses it.
         validation: Budgets, temperature and audit of validations.
+
+    Attributes:
+        measures: What is measured beside SQUISH and SQUISH-novel: those of `score`, and what the rewards need.
     """
 
     def __init__(
@@ -95,10 +99,11 @@ class SquishModule(LightningModule):
         self.rollout, self.score, self.reference = rollout, score, reference
         self.rewards, self.learn, self.loss = list(rewards), learn, loss
         self.optimizer, self.memory, self.validation = optimizer, memory, validation
+        self.measures = carried_measures(score.measures, self.rewards)
         groups = (lora, prompt, rollout, score, reference, learn, optimizer, memory, validation)
         found = [f"base_model.{problem}" for problem in base_model.problems()]
         found += [problem for settings in groups for problem in settings.problems()]
-        found += adapter_problems(adapter) + reward_problems(self.rewards)
+        found += adapter_problems(adapter) + reward_problems(self.rewards) + key_problems(self.measures)
         found += [f"loss ({type(loss).__name__}): {problem}" for problem in loss.problems()]
         report_problems(f"model.{problem}" for problem in found)
 
@@ -143,12 +148,19 @@ class SquishModule(LightningModule):
         self.backbone = backbone
         self.tokenizer: PreTrainedTokenizerBase = backbone.tokenizer
         device = device or backbone.device
-        template, ngram, batch_tokens = self.score.template, self.score.novel_ngram, self.score.batch_tokens
-        own = SquishScorer(backbone.reference, backbone.tokenizer, template, ngram, batch_tokens)
-        self.scorer: Scorer = self.reference.scorer(own, self.score, device)
+        score = replace(self.score, measures=self.measures)
+        own = SquishScorer(
+            backbone.reference,
+            backbone.tokenizer,
+            score.template,
+            score.novel_ngram,
+            score.batch_tokens,
+            measures=score.measures,
+        )
+        self.scorer: Scorer = self.reference.scorer(own, score, device)
         audit = None
         if self.validation.audit is not None:  # between validations it waits in the CPU's memory
-            audit = EnsembleScorer([load_scorer(self.validation.audit, self.score, "cpu")], "mean", device)
+            audit = EnsembleScorer([load_scorer(self.validation.audit, score, "cpu")], "mean", device)
         self.validator = Validator(self.scorer, audit)
         plan = MemoryPlan(Costs(backbone), self.memory, own.limit, self.optimizer.offload)
         self.engine = Engine(backbone, plan, self.prompt, self.memory.passes, self.memory.compile)

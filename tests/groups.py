@@ -8,11 +8,13 @@ from squish_pl.budget import Budget
 from squish_pl.types import Document, Finish, Prompt, Rollouts, Scores
 
 
-def make_scores(score, novel=None, within=None, information=10.0):
+def make_scores(score, novel=None, within=None, information=10.0, **measures):
+    """Measures are given by their names, a space written as an underscore."""
     score = torch.tensor(score, dtype=torch.float64)
     novel = score if novel is None else torch.tensor(novel, dtype=torch.float64)
     within = torch.ones(len(score), dtype=torch.bool) if within is None else torch.tensor(within)
-    return Scores(score, novel, score * information, information, within, torch.zeros(len(score), 1))
+    measured = {name.replace("_", " "): torch.tensor(v, dtype=torch.float64) for name, v in measures.items()}
+    return Scores(score, novel, score * information, information, within, torch.zeros(len(score), 1), measured)
 
 
 def make_group(lengths, prompt_length=3, summaries=None, finish=None, entropies=None):

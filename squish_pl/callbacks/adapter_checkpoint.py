@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Optional
@@ -23,7 +24,7 @@ from squish_pl.errors import report_problems
 from squish_pl.files import recover_folder
 from squish_pl.module import SquishModule
 from squish_pl.policy.adapter import save_adapter
-from squish_pl.rl.validation import budgets_of
+from squish_pl.rl.validation import budgets_of, monitored_key
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +37,9 @@ class AdapterCheckpoint(Checkpoint):
             checkpoint elsewhere takes its `best/` and `last/` along.
         every_n_rounds: How often `last/` and `last.ckpt` are written; they are also written after each validation
             and at the end.
-        monitor: Figure of the validation by which `best/` is chosen; by default the mean SQUISH over budgets, under the
-            audit reference where there is one (val/audit_squish), else under the model that gives the reward
-            (val/squish).
+        monitor: Figure of the validation by which `best/` is chosen, such as that of a measure with a zero; by default
+            the mean SQUISH over budgets, under the audit reference where there is one (val/audit_squish), else under
+            the model that gives the reward (val/squish).
         mode: Whether more or less of it is better.
 
     A run that goes on with another monitor, or validates otherwise, chooses its best anew: by its past validations,
@@ -150,6 +151,7 @@ class AdapterCheckpoint(Checkpoint):
             "model.prompt": str(module.prompt),
             "model.rollout.max_new_tokens": str(module.rollout.max_new_tokens),
             "model.score": f"{module.score.template}, {module.score.novel_ngram}",
+            "model.score.measures": ", ".join(repr(m) for m in module.measures if m.key == monitored_key(monitor)),
             "model.reference": f"{module.reference.others}, {module.reference.rule}",
             "data.validation_documents": str(documents),
             **{f"data.{name}": str(getattr(data, name, None)) for name in ("validation_size", "max_tokens")},
@@ -190,6 +192,8 @@ class AdapterCheckpoint(Checkpoint):
         self._save_last(trainer, pl_module)
 
     def _keep_if_best(self, trainer: Trainer, module: SquishModule, value: float) -> None:
+        if math.isnan(value):  # better than nothing, and than everything else
+            return
         if self.best is None or (value > self.best if self.mode == "max" else value < self.best):
             self.best, self.best_round = value, module.round
             self._save_folder(trainer, module, "best")
@@ -254,7 +258,7 @@ def best_of(
         (None, None) where no validation has the figure.
     """
     found = {n: monitored_value(figures, monitor, budgets) for n, figures in sorted(validations.items()) if n > 0}
-    values = {n: value for n, value in found.items() if value is not None}
+    values = {n: value for n, value in found.items() if value is not None and not math.isnan(value)}
     if not values:
         return None, None
     best = (max if mode == "max" else min)(values, key=lambda n: values[n])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from squish_pl.lm.loading import PACKAGE_PREFIX
 from squish_pl.markdown import escape
 from squish_pl.module import SquishModule
-from squish_pl.rl.validation import budgets_of, estimate_of
+from squish_pl.rl.validation import budgets_of, estimate_of, keys_of, lead_key
 
 _CARD = """---
 base_model: {base}
@@ -113,16 +114,17 @@ def _loading(module: SquishModule) -> str:
 
 
 def score_table(figures: Mapping[str, float]) -> str:
-    """SQUISH and SQUISH-novel of the policy and of the copying baseline, a row a budget (Markdown)."""
+    """All scores of the policy and of the copying baseline, a row a budget (Markdown)."""
     budgets = budgets_of(figures)
     if not budgets:
         return "Not validated yet."
-    rows = [
-        "| budget | SQUISH | SQUISH-novel | copied opening: SQUISH | copied opening: novel |",
-        "|---|---|---|---|---|",
-    ]
+    own = keys_of(figures)
+    heads = [{"squish": "SQUISH", "novel": "SQUISH-novel"}.get(key, key) for key in own]
+    heads += [f"copied opening: {'SQUISH' if key == 'squish' else key}" for key in own]
+    keys = [*own, *map(lead_key, own)]
+    rows = [f"| budget | {' | '.join(heads)} |", "|---" * (len(keys) + 1) + "|"]
     for budget in budgets:
-        keys = ("squish", "novel", "lead", "lead_novel")
-        cells = [estimate_of(figures, key, budget).text(interval_digits=4) for key in keys]
+        found = [estimate_of(figures, key, budget) for key in keys]
+        cells = ["–" if math.isnan(one.mean) else one.text(interval_digits=4) for one in found]
         rows.append(f"| {budget} | " + " | ".join(cells) + " |")
     return "\n".join(rows)

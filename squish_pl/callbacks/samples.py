@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from squish_pl.errors import report_problems
 from squish_pl.markdown import escape
 from squish_pl.module import SquishModule
-from squish_pl.rl.validation import Validated
+from squish_pl.rl.validation import Validated, own_keys
 
 
 class SampleSummaries(Callback):
@@ -36,15 +38,21 @@ class SampleSummaries(Callback):
     def table(self, lines: list[Validated]) -> str:
         """The table in Markdown, everything from documents and models escaped."""
         shown = list(dict.fromkeys(line.document_id for line in lines))[: self.documents]
+        keys = own_keys(lines[0].scores) if lines else ["squish", "novel"]
         rows = [
             f"| {escape(line.opening[: self.opening_characters])}… | {line.budget} | {escape(_said(line))} | "
-            f"{line.scores['squish']:.4f} | {line.scores['novel']:.4f} | {line.scores['lead']:.4f} |"
+            + " | ".join(_number(line.scores[key]) for key in (*keys, "lead"))
+            + " |"
             for document in shown
             for line in lines
             if line.document_id == document
         ]
-        head = "| document | budget | summary | SQUISH | novel | opening's SQUISH |\n|---|---|---|---|---|---|\n"
-        return head + "\n".join(rows)
+        heads = ["document", "budget", "summary", "SQUISH", *keys[1:], "opening's SQUISH"]
+        return "\n".join([f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *rows])
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.4f}"
 
 
 def _said(line: Validated) -> str:

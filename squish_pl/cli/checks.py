@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback
 
 from squish_pl.rl.validation import ValidationSettings
+from squish_pl.score.measures import Measure
 
 _WITHOUT_MEANING = {
     "gradient_clip_val": "set model.optimizer.max_grad_norm",
@@ -29,9 +30,11 @@ _UNFIT = {
 }
 
 
-def monitor_problems(monitor: str | None, validation: ValidationSettings) -> list[str]:
+def monitor_problems(
+    monitor: str | None, validation: ValidationSettings, measures: Sequence[Measure] = ()
+) -> list[str]:
     """Whether a validation has the figure by which the best adapter is chosen; None stands for the default."""
-    known = validation.figure_names()
+    known = validation.figure_names(measures)
     if monitor is None or monitor in known:
         return []
     return [f"checkpoint.monitor must be one of {', '.join(known)}, but is {monitor!r}"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Optional, get_args, get_type_hints
 
-from jsonargparse import ArgumentError, auto_cli
+from jsonargparse import auto_cli
 from rich.console import Console
 from rich.text import Text
 
@@ -26,23 +26,14 @@ from squish_pl.benchmark.resistance_tables import print_resistance
 from squish_pl.benchmark.store import Store
 from squish_pl.data.filters import Selection
 from squish_pl.data.settings import data_problems
-from squish_pl.errors import ConfigError, SquishError
+from squish_pl.errors import ConfigError
 from squish_pl.score.ensemble import Rule
 from squish_pl.score.settings import ScoreSettings
-
-_CONTENDERS = (
-    "\nA contender has a class_path (LocalModel, Endpoint, GivenSummaries, Opening, BestSentences, RandomSentences, "
-    "Highlights, an attack of attacks.yaml, or the import path of a class of your own) and the class's arguments under "
-    "init_args"
-)
 
 
 def run(arguments: list[str]) -> None:
     """Runs the command with its arguments."""
-    try:
-        auto_cli(benchmark, args=arguments, as_positional=False, exit_on_error=False)
-    except ArgumentError as error:
-        raise SquishError(str(error) + (_CONTENDERS if 'key "contenders"' in str(error) else "")) from None
+    auto_cli(benchmark, args=arguments, as_positional=False, exit_on_error=False)
 
 
 def benchmark(

@@ -15,6 +15,7 @@ from jsonargparse import ArgumentError
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from tqdm import tqdm
 
+from squish_pl.cli.class_hints import with_hint
 from squish_pl.cli.config_files import find_configs, names_key
 from squish_pl.cli.old_keys import refuse_old_keys
 from squish_pl.errors import SquishError
@@ -104,8 +105,10 @@ def main(args: Sequence[str] | None = None) -> int:
     command = _COMMANDS[_parser().parse_args(arguments[:1]).command]
     try:
         command.run(find_configs(arguments))
-    except (SquishError, ArgumentError) as error:
+    except SquishError as error:
         return _fail(str(error))
+    except ArgumentError as error:
+        return _fail(with_hint(str(error)))
     except MisconfigurationException as error:
         return _fail(" ".join(str(error).split()))
     except KeyboardInterrupt:

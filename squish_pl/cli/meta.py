@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Optional
 
-from jsonargparse import ArgumentError, auto_cli
+from jsonargparse import auto_cli
 from rich.console import Console
 from rich.text import Text
 
@@ -17,25 +17,17 @@ from squish_pl.benchmark.references import Reference, dtype_name, pick_device
 from squish_pl.benchmark.report.write import report_problems, write_meta_report
 from squish_pl.benchmark.store import Store
 from squish_pl.cli.compare import null_problems, stop_message
-from squish_pl.errors import ConfigError, SquishError, repeated
+from squish_pl.errors import ConfigError, repeated
 from squish_pl.files import paths_in
 from squish_pl.lm.loading import DType
 from squish_pl.score.measures import Measure, default_measures, measure_problems, needs_of
 from squish_pl.score.settings import ScoreSettings
 from squish_pl.score.template import ScoreTemplate
 
-_MEASURES = (
-    "\nA measure has a class_path (Squish, Novel, SmoothNovel, Clipped, Positive, Support, SupportGain, Weighted, or "
-    "the import path of a class of your own) and the class's arguments under init_args"
-)
-
 
 def run(arguments: list[str]) -> None:
     """Runs the command with its arguments."""
-    try:
-        auto_cli(meta, args=arguments, as_positional=False, exit_on_error=False)
-    except ArgumentError as error:
-        raise SquishError(str(error) + (_MEASURES if 'key "measures"' in str(error) else "")) from None
+    auto_cli(meta, args=arguments, as_positional=False, exit_on_error=False)
 
 
 def meta(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 from lightning.pytorch import Trainer
@@ -14,11 +15,11 @@ from rich.text import Text
 from squish_pl.callbacks.about import judge
 from squish_pl.callbacks.adapter_checkpoint import AdapterCheckpoint
 from squish_pl.module import SquishModule
-from squish_pl.rl.validation import budgets_of, estimate_of
+from squish_pl.rl.validation import budgets_of, estimate_of, keys_of, lead_key
 
 
 def score_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> Table:
-    """SQUISH and SQUISH-novel at each budget that all have, a column for each validation, the copying baseline last.
+    """Scores at each budget that all have, a column for each validation, the copying baseline last.
 
     Args:
         title: Above the table.
@@ -31,9 +32,9 @@ def score_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> Table
     for heading in (*columns, "copied opening"):
         table.add_column(heading, justify="right", no_wrap=True)
     for budget in shared_budgets(columns.values()):
-        for key, lead, name in (("squish", "lead", "SQUISH"), ("novel", "lead_novel", "novel")):
+        for key in keys_of(figures):
             cells = [_cell(column, key, budget) for column in columns.values()]
-            table.add_row(budget, name, *cells, _cell(figures, lead, budget))
+            table.add_row(budget, "SQUISH" if key == "squish" else key, *cells, _cell(figures, lead_key(key), budget))
     return table
 
 
@@ -91,12 +92,16 @@ def counted(count: int, noun: str) -> str:
 def _print_scores(console: Console, what: str, columns: Mapping[str, Mapping[str, float]]) -> None:
     intervals = any(key.startswith("val/squish_low@") for figures in columns.values() for key in figures)
     mean = ", mean [95 % interval]" if intervals else ""  # one document has no mean to speak of, and no interval
-    console.print(score_table(f"{what}: SQUISH and SQUISH-novel{mean}", columns))
+    measures = len(keys_of(list(columns.values())[-1])) > 2
+    scores = "SQUISH, SQUISH-novel and measures" if measures else "SQUISH and SQUISH-novel"
+    console.print(score_table(f"{what}: {scores}{mean}", columns))
     _print_shares(console, columns)
 
 
 def _cell(figures: Mapping[str, float], key: str, budget: str) -> str:
     found = estimate_of(figures, key, budget)
+    if math.isnan(found.mean):  # not measured then, or no summary counted
+        return "–"
     return escape(f"{found.mean:.4f}\n{found.interval_text()}".rstrip())
 
 

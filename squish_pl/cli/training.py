@@ -73,8 +73,8 @@ class SquishCLI(LightningCLI):
             parser.add_lightning_class_args(callback, section)
         for section in ("model.rollout", "data"):
             parser.link_arguments("seed_everything", f"{section}.seed", compute_fn=int)
-        # as a list of instances the signature's own default could not be printed
-        parser.set_defaults({"model.rewards": [{"class_path": "squish_pl.rl.rewards.Squish"}]})
+        # a list of instances could not be printed, and of one with its arguments a user's only reward would get those
+        parser.set_defaults({"model.rewards": ["squish_pl.rl.rewards.Squish"]})
 
     def instantiate_classes(self) -> None:
         """Builds module, data and trainer, and reports every problem of all three together."""
@@ -89,7 +89,7 @@ class SquishCLI(LightningCLI):
                 raise ConfigError([reason]) from None
             report_problems(trainer_problems(self.trainer))
             if self.subcommand == "fit":
-                report_problems(monitor_problems(self.checkpoint.monitor, self.model.validation))
+                report_problems(monitor_problems(self.checkpoint.monitor, self.model.validation, self.model.measures))
 
     def _parse_ckpt_path(self) -> None:
         """Leaves the configuration alone: a checkpoint of ours holds no hyperparameters to override it with."""

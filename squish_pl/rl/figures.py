@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from squish_pl.errors import ConfigError
 from squish_pl.rl.advantages import zero_spread
 from squish_pl.rl.losses import LossParts
 from squish_pl.rl.rewards import GroupRewards
+from squish_pl.score.measures import measure_key
 from squish_pl.types import Finish, Rollouts, Scores
 
 
@@ -31,19 +33,28 @@ def rollout_figures(groups: Sequence[Rollouts]) -> dict[str, float]:
 
 
 def reward_figures(groups: Sequence[GroupRewards], scores: Sequence[Scores]) -> dict[str, float]:
-    """Rewards of D groups, their components by name, and the scores behind them."""
+    """Rewards of D groups, their components by name, and the scores behind them.
+
+    Means over what there is: a NaN tells nothing, and without any other value the figure is left out.
+    """
     rewards = torch.stack([group.total for group in groups])
-    parts = {name: torch.stack([group.parts[name] for group in groups]) for name in groups[0].parts}
+    parts = {f"reward/{name}": torch.stack([group.parts[name] for group in groups]) for name in groups[0].parts}
+    parts |= {
+        f"score/{measure_key(name)}": torch.stack([s.measures[name] for s in scores]) for name in scores[0].measures
+    }
     return {
+        **{key: float(part.nanmean()) for key, part in parts.items() if not part.isnan().all()},
         "reward/squish": float(torch.stack([s.score for s in scores]).mean()),
         "reward/novel": float(torch.stack([s.novel_score for s in scores]).mean()),
-        **{f"reward/{name}": float(part.mean()) for name, part in parts.items()},
         "reward/mean": float(rewards.mean()),
         "reward/std": float(rewards.std(dim=1).mean()),
         "reward/best": float(rewards.max(dim=1).values.mean()),
         "reward/zero_spread": float(zero_spread(rewards).double().mean()),
         "rollout/within_budget": float(torch.stack([group.valid for group in groups]).double().mean()),
     }
+
+
+OF_EVERY_PASS = {"grad_norm", "entropy", "sampling_gap"}  #: figures under `policy/`, whatever the loss
 
 
 @dataclass
@@ -71,7 +82,16 @@ class PassTotals:
     def add(
         self, part: LossParts, entropies: Tensor, log_probs: Tensor, sampled_log_probs: Tensor, lengths: Tensor
     ) -> None:
-        """Adds one slice of N tokens, whose rows have these lengths."""
+        """Adds one slice of N tokens, whose rows have these lengths.
+
+        Raises:
+            ConfigError: The loss calls a sum like a figure that every pass has.
+        """
+        if taken := sorted(OF_EVERY_PASS & part.sums.keys()):
+            raise ConfigError(
+                f"model.loss: a sum must not be called {name!r}, since policy/{name} is a figure of every loss"
+                for name in taken
+            )
         self.tokens += entropies.numel()
         self.loss += float(part.loss.detach())
         for name, value in part.sums.items():

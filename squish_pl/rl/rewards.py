@@ -2,14 +2,15 @@
 
     scores, group -> each reward's [G] by its name -> weighted sum -> the rule for invalid summaries -> [G]
 
-A component is one class, chosen by `class_path` in the list `model.rewards`, and logged under `reward/<name>`.
+A component is one class, chosen by `class_path` in the list `model.rewards`, and logged under `reward/<name>`. Any
+measure can be one (`Measured`); the scorer then carries it.
 """
 
 from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from squish_pl.errors import repeated
+from squish_pl.score.measures import Measure, measured
 from squish_pl.score.scorer import Scorer
 from squish_pl.types import Rollouts, Scores
 
@@ -29,7 +31,12 @@ class Reward(abc.ABC):
     Args:
         weight: Its factor in the sum.
         name: As the dashboard shows it: `reward/<name>`.
+
+    Attributes:
+        measures: What it needs in `Scores.measures`.
     """
+
+    measures: Sequence[Measure] = ()
 
     def __init__(self, weight: float = 1.0, name: str = "") -> None:
         self.weight = weight
@@ -37,7 +44,9 @@ class Reward(abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, scores: Scores, group: Rollouts, scorer: Scorer) -> Tensor:
-        """[G] what each summary earns; the value of an invalid one is not looked at.
+        """[G] what each summary earns; NaN where that cannot be told, which counts as invalid.
+
+        The value of an invalid summary is not looked at.
 
         Args:
             scores: Of the group's summaries.
@@ -52,6 +61,9 @@ class Reward(abc.ABC):
             found.append(f"weight must be a finite number, but is {self.weight}")
         if self.name in RESERVED:
             found.append(f"name must not be one of {', '.join(RESERVED)}, but is {self.name!r}")
+        owner = {"squish": Squish, "novel": SquishNovel}.get(self.name, type(self))
+        if type(self) is not owner:
+            found.append(f"name must not be {self.name!r}: reward/{self.name} shows what {owner.__name__} gives")
         return found
 
 
@@ -89,9 +101,35 @@ class OwnInformation(Reward):
         return -torch.tensor(own, dtype=torch.float64) / max(scores.information, 1e-12)
 
 
+class Measured(Reward):
+    """What a measure gives; the scorer then carries it.
+
+    Args:
+        measure: See `score.measures`. One without a zero gives invalid summaries NaN, which none of them earns.
+        weight: See `Reward`.
+        name: By default the measure's key.
+    """
+
+    def __init__(self, measure: Measure, weight: float = 1.0, name: str = "") -> None:
+        super().__init__(weight, name or measure.key)
+        self.measure = measure
+
+    @property
+    def measures(self) -> Sequence[Measure]:  # type: ignore[override]  # follows from the measure
+        return (self.measure,)
+
+    def __call__(self, scores: Scores, group: Rollouts, scorer: Scorer) -> Tensor:
+        return measured(scores, self.measure)
+
+    def problems(self) -> list[str]:
+        return super().problems() + self.measure.problems()
+
+
 @dataclass(frozen=True)
 class InvalidRule:
     """What an unparsable, empty or over-budget summary earns, whatever the components are.
+
+    So does a summary of which a component cannot tell anything (NaN).
 
     Attributes:
         earns: "below_worst" is the worst valid reward of its group minus `margin`; a number is earned as it is (0 is
@@ -114,6 +152,7 @@ class InvalidRule:
 
     def apply(self, rewards: Tensor, valid: Tensor) -> Tensor:
         """The rewards [G] with those of invalid summaries put in their place."""
+        valid = valid & ~rewards.isnan()
         if self.earns == "below_worst":
             floor = float(rewards[valid].min()) - self.margin if valid.any() else 0.0
         else:
@@ -149,8 +188,17 @@ def group_rewards(
     for name, part in parts.items():
         if part.shape != valid.shape:
             raise ValueError(f"the reward {name!r} gave {tuple(part.shape)}: expected one number for each of the group")
-    total = sum((reward.weight * parts[reward.name] for reward in rewards), torch.zeros(len(valid)).double())
+    counted = [reward.weight * parts[reward.name] for reward in rewards if reward.weight]  # 0 * NaN would count
+    total = sum(counted, torch.zeros(len(valid)).double())
     return GroupRewards(invalid.apply(total, valid), valid, parts)
+
+
+def carried_measures(measures: Iterable[Measure], rewards: Iterable[Reward]) -> list[Measure]:
+    """What the scorer of a run measures: what was asked for and what its rewards need, each name once."""
+    found: dict[str, Measure] = {}
+    for measure in (*measures, *(measure for reward in rewards for measure in reward.measures)):
+        found.setdefault(measure.name, measure)
+    return list(found.values())
 
 
 def reward_problems(rewards: Sequence[Reward]) -> list[str]:

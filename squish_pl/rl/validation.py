@@ -1,23 +1,32 @@
-"""Validation: one summary for every document and budget, scored beside the copying baseline, and by an audit."""
+"""Validation: one summary for every document and budget, scored beside the copying baseline, and by an audit.
+
+Keys of the dashboard: `squish`, `novel` and each measure's; `lead_<key>` (`lead` for `squish`) is the same of the
+document's opening, `audit_<key>` the same under the audit reference.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
 import torch.distributed as dist
 
 from squish_pl.budget import Budget
+from squish_pl.errors import repeated
 from squish_pl.lm.loading import BaseModel
 from squish_pl.score.baselines import lead
 from squish_pl.score.bootstrap import Estimate
 from squish_pl.score.ensemble import within_budget
+from squish_pl.score.measures import Measure, measure_key
 from squish_pl.score.metric import SquishMetric
 from squish_pl.score.scorer import Scorer, ScoreRequest
 from squish_pl.types import Document, Finish, Rollouts, Scores
 
-SCORES = {"squish": "score", "novel": "novel_score"}  #: key of the dashboard -> attribute of `Scores`
+MONITORED = "squish"  #: the key by which the best adapter is chosen where none is named
+_TAKEN = ("squish", "novel", "lead", "parsed", "within_budget")
+_PREFIXES, _SUFFIXES = ("lead_", "audit_"), ("_low", "_high")
 
 
 @dataclass(frozen=True)
@@ -47,13 +56,17 @@ class ValidationSettings:
 
     def monitored(self) -> str:
         """The figure by which the best adapter is chosen where none is named."""
-        return "val/audit_squish" if self.audit is not None else "val/squish"
+        return f"val/audit_{MONITORED}" if self.audit is not None else f"val/{MONITORED}"
 
-    def figure_names(self) -> list[str]:
-        """The figures by which the best adapter can be chosen."""
-        kinds = ["squish", "novel", "lead", "lead_novel"]
+    def figure_names(self, measures: Iterable[Measure] = ()) -> list[str]:
+        """The figures by which the best adapter can be chosen.
+
+        Those of a measure without a zero are none: they say nothing of the summaries that do not count.
+        """
+        keys = ["squish", "novel", *(measure.key for measure in measures if measure.has_zero)]
+        kinds = keys + [lead_key(key) for key in keys]
         if self.audit is not None:
-            kinds += [f"audit_{kind}" for kind in SCORES]
+            kinds += [f"audit_{key}" for key in keys]
         budgets = [str(Budget.parse(text)) for text in self.budgets if not Budget.problems([text])]
         names = [f"val/{kind}@{budget}" for kind in kinds for budget in budgets]
         return names + [f"val/{kind}" for kind in (*kinds, "parsed", "within_budget")]
@@ -70,8 +83,9 @@ class Validated:
         summary: None where the completion could not be parsed.
         finish: Name of the `Finish`.
         within_budget: Parsed, not empty, and no longer than allowed.
-        scores: By the dashboard's key: `squish` and `novel`; `lead` and `lead_novel`, of the document's own opening cut
-            to the budget; `audit_squish` and `audit_novel`, under the audit reference, where there is one.
+        scores: By the dashboard's key: `squish`, `novel` and the measures'; `lead`, `lead_novel`, ... of the document's
+            own opening cut to the budget; `audit_squish`, ... under the audit reference, where there is one. NaN where
+            a measure without a zero has no value.
     """
 
     document_id: str
@@ -90,12 +104,11 @@ class Baseline:
         self._known: dict[tuple[str, Budget], dict[str, float]] = {}
 
     def scores(self, scorer: Scorer, asked: Sequence[tuple[Document, Budget]]) -> list[dict[str, float]]:
-        """`lead` and `lead_novel` of each document's opening."""
+        """`lead`, `lead_novel`, ... of each document's opening."""
         new = [(d, b) for d, b in dict.fromkeys(asked) if (d.text, b) not in self._known]
         requests = [ScoreRequest(d, [lead(d.text, b, scorer.tokenizer)], b) for d, b in new]
         for (document, budget), scores in zip(new, scorer.score_batch(requests), strict=True):
-            named = _named(scores)
-            self._known[document.text, budget] = {"lead": named["squish"], "lead_novel": named["novel"]}
+            self._known[document.text, budget] = {lead_key(key): value for key, value in _named(scores).items()}
         return [self._known[d.text, b] for d, b in asked]
 
 
@@ -154,20 +167,27 @@ class Validator:
 def summarise(lines: Sequence[Validated], scorer: Scorer) -> dict[str, float]:
     """The figures of a validation, by their dashboard keys (see docs/metrics.md).
 
-    Intervals are left out where a single document tells none.
+    Intervals are left out where a single document tells none. Those of a measure without a zero are over the summaries
+    that have a value, and left out where none has.
     """
     if not lines:
         return {}
     figures: dict[str, float] = {}
     budgets = list(dict.fromkeys(line.budget for line in lines))
-    for budget in budgets:
-        chosen = [line.scores for line in lines if line.budget == budget]
-        for key in lines[0].scores:
-            metric = SquishMetric(scorer, budget)
-            metric.add(scores[key] for scores in chosen)
-            figures |= _estimated(key, budget, metric.estimate())
+    without_zero = [measure.key for measure in scorer.measures if not measure.has_zero]
+    partial = {name for key in without_zero for name in (key, lead_key(key), f"audit_{key}")}
     for key in lines[0].scores:
-        figures[f"val/{key}"] = sum(figures[f"val/{key}@{budget}"] for budget in budgets) / len(budgets)
+        means = []
+        for budget in budgets:
+            values = [line.scores[key] for line in lines if line.budget == budget]
+            values = [value for value in values if key not in partial or not math.isnan(value)]
+            if values:
+                metric = SquishMetric(scorer, budget)
+                metric.add(values)
+                figures |= _estimated(key, budget, metric.estimate())
+                means.append(figures[f"val/{key}@{budget}"])
+        if len(means) == len(budgets):
+            figures[f"val/{key}"] = sum(means) / len(means)
     figures["val/parsed"] = sum(line.summary is not None for line in lines) / len(lines)
     figures["val/within_budget"] = sum(line.within_budget for line in lines) / len(lines)
     return figures
@@ -179,10 +199,10 @@ def _estimated(key: str, budget: str, found: Estimate) -> dict[str, float]:
 
 
 def estimate_of(figures: Mapping[str, float], key: str, budget: str) -> Estimate:
-    """A mean with its interval out of the figures of a validation."""
+    """A mean with its interval out of the figures of a validation; NaN where it has none."""
     nan = float("nan")
     low, high = (figures.get(f"val/{key}_{end}@{budget}", nan) for end in ("low", "high"))
-    return Estimate(figures[f"val/{key}@{budget}"], low, high)
+    return Estimate(figures.get(f"val/{key}@{budget}", nan), low, high)
 
 
 def budgets_of(figures: Mapping[str, float]) -> list[str]:
@@ -199,5 +219,42 @@ def gather_lines(lines: Sequence[Validated]) -> list[Validated]:
     return list({(line.document_id, line.budget): line for part in parts for line in part or []}.values())
 
 
+def lead_key(key: str) -> str:
+    """The key of a score of the copied opening."""
+    return "lead" if key == "squish" else f"lead_{key}"
+
+
+def monitored_key(figure: str) -> str:
+    """The key that a figure is of, of the policy's summaries or the opening, whoever measured."""
+    key = figure.removeprefix("val/").split("@", 1)[0].removeprefix("audit_")
+    return "squish" if key == "lead" else key.removeprefix("lead_")
+
+
+def keys_of(figures: Mapping[str, float]) -> list[str]:
+    """The keys that the figures of a validation are about, those of opening and audit left out."""
+    means = dict.fromkeys(figure[4:].split("@", 1)[0] for figure in figures if "@" in figure)
+    return [key for key in own_keys(means) if not key.endswith(_SUFFIXES)]
+
+
+def own_keys(keys: Iterable[str]) -> list[str]:
+    """Those of the policy's summaries under the reference."""
+    return [key for key in keys if key != "lead" and not key.startswith(_PREFIXES)]
+
+
+def key_problems(measures: Sequence[Measure]) -> list[str]:
+    """Which measures cannot be told apart from the other figures, a sentence each."""
+    found = []
+    for measure in measures:
+        key = measure.key
+        if not key or key in _TAKEN or key.startswith(_PREFIXES) or key.endswith(_SUFFIXES):
+            reason = "leave it out, it is measured anyway" if key == "squish" else "give it another name"
+            found.append(f"measures: {measure.name!r} would be val/{key}, a name of other figures: {reason}")
+    for key, count in repeated(measure.key for measure in measures).items():
+        found.append(f"measures: {count} would be val/{key}: give each a name of its own")
+    return found
+
+
 def _named(scores: Scores) -> dict[str, float]:
-    return {key: float(getattr(scores, name)[0]) for key, name in SCORES.items()}
+    values = {"squish": scores.score, "novel": scores.novel_score}
+    values |= {measure_key(name): value for name, value in scores.measures.items()}
+    return {key: float(value[0]) for key, value in values.items()}

@@ -70,7 +70,7 @@ class EnsembleScorer(Scorer):
             raise ValueError("expected at least one scorer")
         self.scorers, self.rule = list(scorers), rule
         self.tokenizer: PreTrainedTokenizerBase = scorers[0].tokenizer
-        self.template = scorers[0].template
+        self.template, self.measures = scorers[0].template, scorers[0].measures
         self._device = device
 
     def score_batch(self, requests: Sequence[ScoreRequest], skip_over_budget: bool = True) -> list[Scores]:

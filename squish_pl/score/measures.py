@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import abc
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from squish_pl.errors import repeated
+from squish_pl.errors import SquishError, repeated
 from squish_pl.score.evidence import Evidence, Need
 from squish_pl.score.novelty import copied_tokens, longest_copies
+from squish_pl.types import Scores
 
 
 class Measure(abc.ABC):
@@ -37,6 +39,15 @@ class Measure(abc.ABC):
     @property
     def name(self) -> str:
         return type(self).__name__.lower()
+
+    @property
+    def key(self) -> str:
+        """The name as part of a dashboard's keys; see `measure_key`."""
+        return measure_key(self.name)
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({settings})"
 
     @abc.abstractmethod
     def __call__(self, evidence: Evidence, batch: Sequence[Evidence]) -> Tensor:
@@ -211,6 +222,28 @@ def default_measures() -> list[Measure]:
 def needs_of(measures: Iterable[Measure]) -> frozenset[Need]:
     """All that some measures are made of beside the savings."""
     return frozenset[Need]().union(*(measure.needs for measure in measures))
+
+
+def measure_key(name: str) -> str:
+    """A measure's name with underscores for spaces and signs: "0.5 squish + 0.5 novel 4" is 0.5_squish_0.5_novel_4."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("_")
+
+
+def measured(scores: Scores, measure: Measure) -> Tensor:
+    """[G] of a measure, out of what a scorer gave.
+
+    Raises:
+        SquishError: The scorer does not carry it.
+    """
+    if measure.name not in scores.measures:
+        raise not_carried(measure, scores.measures)
+    return scores.measures[measure.name]
+
+
+def not_carried(measure: Measure, carried: Iterable[str]) -> SquishError:
+    """For a measure whose values are wanted of a scorer that was not asked for it."""
+    found = ", ".join(carried) or "none"
+    return SquishError(f"the scorer does not carry the measure {measure.name!r} (it has {found}): pass it as measures=")
 
 
 def measure_problems(measures: Sequence[Measure]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
@@ -14,6 +15,7 @@ from torchmetrics.utilities import dim_zero_cat
 from squish_pl.budget import Budget
 from squish_pl.errors import SquishError
 from squish_pl.score.bootstrap import Estimate, estimate
+from squish_pl.score.measures import Measure, measured, not_carried
 from squish_pl.score.scorer import Scorer, ScoreRequest
 from squish_pl.types import Document, Scores
 
@@ -47,6 +49,11 @@ class SquishMetric(Metric):
         scorer: Shared, not copied, when the metric is cloned.
         budget: Cap on each summary's length.
         novel: Mean SQUISH-novel instead.
+        measure: Mean of a measure instead, one of `scorer.measures`. Under one without a zero, a document whose summary
+            is missing, empty or over the budget is left out.
+
+    Raises:
+        SquishError: The scorer does not carry the measure, or SQUISH-novel is wanted as well.
 
     Example:
         metric = SquishMetric(scorer, budget="10%")
@@ -61,11 +68,23 @@ class SquishMetric(Metric):
     values: list[Tensor]
     owner: Tensor
 
-    def __init__(self, scorer: Scorer, budget: Budget | str | None = "10%", novel: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        scorer: Scorer,
+        budget: Budget | str | None = "10%",
+        novel: bool = False,
+        measure: Measure | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        if measure is not None and novel:
+            raise SquishError(f"a metric is the mean of one score: take novel, or the measure {measure.name!r}")
+        carried = [one.name for one in scorer.measures]
+        if measure is not None and measure.name not in carried:
+            raise not_carried(measure, carried)
         self.scorer = scorer
         self.budget = None if budget is None else Budget.parse(budget)
-        self.novel = novel
+        self.novel, self.measure = novel, measure
         self.add_state("values", default=[], dist_reduce_fx="cat")
         # collections join metrics whose states are equal, and share states where they are told to: this one tells
         self.add_state("owner", default=_new_owner(), dist_reduce_fx=_first)
@@ -73,8 +92,14 @@ class SquishMetric(Metric):
 
     def update(self, documents: Sequence[Document | str], summaries: Sequence[str | None]) -> None:
         """Adds documents with one summary each (None for one that could not be parsed)."""
-        scores = squish(self.scorer, documents, summaries, self.budget)
-        self._append(float((s.novel_score if self.novel else s.score)[0]) for s in scores)
+        values = [float(self._value(s)[0]) for s in squish(self.scorer, documents, summaries, self.budget)]
+        has_zero = self.measure is None or self.measure.has_zero
+        self._append(values if has_zero else [value for value in values if not math.isnan(value)])
+
+    def _value(self, scores: Scores) -> Tensor:
+        if self.measure is not None:
+            return measured(scores, self.measure)
+        return scores.novel_score if self.novel else scores.score
 
     def add(self, values: Iterable[float]) -> None:
         """Adds documents whose scores are known already, one number each."""

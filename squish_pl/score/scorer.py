@@ -59,10 +59,12 @@ class Scorer(abc.ABC):
     Attributes:
         tokenizer: Of the (first) reference; it counts budgets in tokens.
         template: How summary and document are framed.
+        measures: What `Scores.measures` holds.
     """
 
     tokenizer: PreTrainedTokenizerBase
     template: ScoreTemplate
+    measures: Sequence[Measure] = ()
 
     @abc.abstractmethod
     def score_batch(self, requests: Sequence[ScoreRequest], skip_over_budget: bool = True) -> list[Scores]:

@@ -43,6 +43,13 @@ def test_the_best_by_hand() -> None:
     assert best_of(first, "val/squish@10%", "max", BUDGETS) == (4, 0.5)  # the first among equals
 
 
+def test_what_is_no_number_is_never_the_best() -> None:
+    validations = {2: figures(math.nan, 0.1), 4: figures(0.2, 0.1), 6: figures(math.nan, math.nan)}
+    for mode in ("max", "min"):
+        assert best_of(validations, "val/squish@10%", mode, BUDGETS) == (4, 0.2)
+    assert best_of({6: validations[6]}, "val/squish", "max", BUDGETS) == (None, None)
+
+
 def test_a_share_of_all_budgets_has_no_value_under_others() -> None:
     found = figures(0.2, 0.6) | {"val/parsed": 0.5}
     assert monitored_value(found, "val/parsed", ["20 tokens", "10%"]) == 0.5

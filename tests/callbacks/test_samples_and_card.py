@@ -5,6 +5,7 @@ import markdown
 import pytest
 
 from squish_pl.callbacks import AdapterCheckpoint, SampleSummaries
+from squish_pl.callbacks.card import score_table
 from squish_pl.markdown import escape
 from squish_pl.rl.validation import Validated, ValidationSettings
 
@@ -45,12 +46,27 @@ def test_the_table_shows_the_first_documents_and_says_why_there_is_no_summary():
     assert "| 0.0500 | 0.0200 | 0.1000 |" in rows[0]
 
 
+def test_measures_stand_beside_the_scores():
+    more = {"novel_2": 0.03, "support": float("nan"), "lead_novel_2": 0.2, "audit_novel_2": 0.4}
+    table = SampleSummaries().table([dataclasses.replace(LINE, scores=SCORES | more)])
+    head, _, row = table.splitlines()
+    assert head == "| document | budget | summary | SQUISH | novel | novel_2 | support | opening's SQUISH |"
+    assert row.endswith("| 0.0500 | 0.0200 | 0.0300 | – | 0.1000 |")
+    figures = {f"val/{key}@10%": value for key, value in (SCORES | more).items() if value == value}
+    head, _, row = score_table(figures | {"val/novel_2_low@10%": 0.01, "val/novel_2_high@10%": 0.05}).splitlines()
+    assert head == (
+        "| budget | SQUISH | SQUISH-novel | novel_2 | copied opening: SQUISH | copied opening: novel | "
+        "copied opening: novel_2 |"
+    )
+    assert row == "| 10% | 0.0500 | 0.0200 | 0.0300 [0.0100, 0.0500] | 0.1000 | -0.0100 | 0.2000 |"
+
+
 def test_the_best_adapter_is_the_best_and_its_value_is_remembered(tmp_path, monkeypatch):
     saved = []
     callback = AdapterCheckpoint(dirpath=str(tmp_path / "run"))
     monkeypatch.setattr(callback, "_save_folder", lambda trainer, module, name: saved.append((module.round, name)))
     trainer = SimpleNamespace(sanity_checking=False, state=SimpleNamespace(fn="fit"), save_checkpoint=lambda path: None)
-    for round_, value in ((1, 0.1), (2, 0.3), (3, 0.2), (4, 0.4)):
+    for round_, value in ((0, float("nan")), (1, 0.1), (2, 0.3), (3, 0.2), (4, 0.4)):
         module = SimpleNamespace(
             round=round_,
             validations={round_: {"val/squish": value}},

@@ -6,6 +6,7 @@ from lightning.pytorch.callbacks import EarlyStopping, GradientAccumulationSched
 from squish_pl.cli.checks import callback_problems, monitor_problems, setting_problems
 from squish_pl.lm.loading import BaseModel
 from squish_pl.rl.validation import ValidationSettings
+from squish_pl.score.measures import Novel, Support
 
 GOOD = {"max_steps": 12, "max_epochs": None, "accumulate_grad_batches": 1, "limit_train_batches": None}
 
@@ -56,3 +57,7 @@ def test_the_monitor_must_be_a_figure_of_the_validation():
     assert "'val/audit_squish'" in problem
     assert "val/squish@10%" in problem
     assert monitor_problems("val/audit_squish", ValidationSettings(audit=BaseModel("a/b"))) == []
+    measures = [Novel(2), Support()]
+    assert monitor_problems("val/novel_2@64 tokens", validation, measures) == []
+    for monitor, carried in (("val/novel_2", []), ("val/support", measures)):
+        assert len(monitor_problems(monitor, validation, carried)) == 1

@@ -110,12 +110,19 @@ def test_the_examples_of_the_documents_run(tiny_model_folder, tmp_path, capsys, 
     text = (ROOT / "docs" / "extending.md").read_text()
     for name, code in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", text, re.S):
         (tmp_path / name).write_text(code)
-    assert {path.name for path in tmp_path.glob("*.py")} == {"my_losses.py", "my_rewards.py", "my_contenders.py"}
+    names = ("my_losses", "my_rewards", "my_measures", "my_contenders")
+    assert {path.stem for path in tmp_path.glob("*.py")} == set(names)
     monkeypatch.syspath_prepend(tmp_path)
     own = ["--model.loss=my_losses.Reinforce", "--model.loss.scale=0.5"]
     own += ["--model.rewards=[Squish, {class_path: my_rewards.Brevity, init_args: {weight: 0.05}}]"]
     code, _, err = run_cli(["fit", *tiny_arguments(tiny_model_folder, tmp_path, rounds=1), *own], capsys)
     assert code == 0, err
+    (measured,) = re.findall(r"```yaml\n(model:\n  score:.*?)```", text, re.S)
+    (tmp_path / "measured.yaml").write_text(measured)
+    base = tiny_arguments(tiny_model_folder, tmp_path / "measured", rounds=1)
+    code, out, err = run_cli(["fit", *base, "--config", str(tmp_path / "measured.yaml")], capsys)
+    assert code == 0, err
+    assert "The best adapter is picked by val/helped_0.5" in out
     (tmp_path / "docs.jsonl").write_text(
         '{"text": "A ferry came.\\nIt carried a goat named Ada, and a crate of cheese."}\n'
     )
@@ -125,5 +132,5 @@ def test_the_examples_of_the_documents_run(tiny_model_folder, tmp_path, capsys, 
     code, out, err = run_cli(compare, capsys)
     assert code == 0, err
     assert "headline" in out
-    for name in ("my_losses", "my_rewards", "my_contenders"):
+    for name in names:
         sys.modules.pop(name)

@@ -1,13 +1,18 @@
 """Every figure of a round by hand."""
 
+import math
+
 import pytest
 import torch
 from groups import make_group, make_scores
 
+from squish_pl.errors import ConfigError
 from squish_pl.rl.figures import PassTotals, policy_figures, reward_figures, rollout_figures
 from squish_pl.rl.losses import LossParts
 from squish_pl.rl.rewards import GroupRewards
 from squish_pl.types import Finish
+
+NAN = math.nan
 
 
 def test_rollouts():
@@ -46,19 +51,25 @@ def group_of(total, valid, **parts):
 
 def test_rewards():
     groups = [
-        group_of([0.1, 0.4], [True, True], squish=[0.1, 0.4], length=[3.0, 5.0]),
-        group_of([0.2, 0.2], [False, False], squish=[0.0, 0.0], length=[7.0, 1.0]),
+        group_of([0.1, 0.4], [True, True], support=[-1.0, NAN], length=[3.0, 5.0], never=[NAN, NAN]),
+        group_of([0.2, 0.2], [False, False], support=[NAN, -2.0], length=[7.0, 1.0], never=[NAN, NAN]),
     ]
-    scores = [make_scores([0.1, 0.4], novel=[0.05, 0.01]), make_scores([0.0, 0.02], novel=[0.0, 0.0])]
+    scores = [
+        make_scores([0.1, 0.4], novel=[0.05, 0.01], novel_2=[0.1, 0.2], support=[-3.0, NAN], never=[NAN, NAN]),
+        make_scores([0.0, 0.02], novel=[0.0, 0.0], novel_2=[0.0, 0.1], support=[-5.0, NAN], never=[NAN, NAN]),
+    ]
     deviation = (2 * 0.15**2) ** 0.5  # of 0.1 and 0.4, by n - 1
     assert reward_figures(groups, scores) == {
         "reward/mean": pytest.approx(0.9 / 4),
         "reward/std": pytest.approx((deviation + 0.0) / 2),
         "reward/best": pytest.approx((0.4 + 0.2) / 2),
         "reward/zero_spread": 0.5,
-        "reward/squish": pytest.approx(0.5 / 4),  # a component of that name is logged as it was rewarded
+        "reward/squish": pytest.approx(0.52 / 4),
         "reward/novel": pytest.approx(0.06 / 4),
         "reward/length": 4.0,
+        "reward/support": -1.5,  # of the two that have a value; "never" has none
+        "score/novel_2": pytest.approx(0.4 / 4),
+        "score/support": -4.0,
         "rollout/within_budget": 0.5,
     }
 
@@ -90,6 +101,12 @@ def test_policy_passes_of_different_sizes():
         "policy/entropy": pytest.approx((12 / 4 + 2 / 2) / 2),
         "policy/sampling_gap": pytest.approx((0.5 + 0.0 + 1.0 + 0.0) / 4),  # of the first pass, before any step
     }
+
+
+@pytest.mark.parametrize("name", ["grad_norm", "entropy", "sampling_gap"])
+def test_a_losss_sum_that_is_called_like_a_figure_of_every_pass_is_told(name):
+    with pytest.raises(ConfigError, match=rf"a sum must not be called '{name}', since policy/{name} is"):
+        add(PassTotals(), 0.5, {"ratio": 1.0, name: 2.0}, [1.0], [-1.0], [-1.0], [1])
 
 
 def test_a_round_in_which_every_group_was_skipped():

@@ -6,16 +6,21 @@ import pytest
 import torch
 from groups import make_group, make_scores
 
+from squish_pl.errors import SquishError
 from squish_pl.rl.advantages import zero_spread
 from squish_pl.rl.rewards import (
     InvalidRule,
+    Measured,
     OwnInformation,
     Reward,
     Squish,
     SquishNovel,
+    carried_measures,
     group_rewards,
     reward_problems,
 )
+from squish_pl.score.measures import Novel, Support, Weighted
+from squish_pl.score.measures import Squish as MeasuredSquish
 
 
 class Told:
@@ -84,8 +89,71 @@ def test_names_are_ones_own_and_not_those_of_the_sum():
     assert reward_problems([Squish(), Squish(0.5)]) == ["rewards: 2 are called 'squish': give each a name of its own"]
     (problem,) = reward_problems([Length(1.0, "mean")])
     assert "must not be one of mean, std, best, zero_spread" in problem
+    (problem,) = reward_problems([Measured(Novel(0), name="best")])[1:]
+    assert problem == "rewards (best): n must be at least 1, but is 0"
     (problem,) = reward_problems([Length(math.nan)])
     assert problem == "rewards (length): weight must be a finite number, but is nan"
+
+
+@pytest.mark.parametrize("reward", [Length(1.0, "squish"), Squish(1.0, "novel"), Measured(MeasuredSquish())])
+def test_the_scores_figures_are_their_own_components(reward):
+    (problem,) = reward_problems([reward])
+    owner = {"squish": "Squish", "novel": "SquishNovel"}[reward.name]
+    assert problem.endswith(f"name must not be '{reward.name}': reward/{reward.name} shows what {owner} gives")
+    assert reward_problems([Squish(1.0, "plain")]) == []
+
+
+NAN = math.nan
+
+
+def test_a_measure_is_rewarded_and_its_nan_never_is():
+    # two that count; one that counts of which nothing can be told; over the budget, unparsable, empty
+    support = [-1.0, -3.0, NAN, NAN, NAN, NAN]
+    within = [True, True, True, False, False, True]
+    scores = make_scores([0.1, 0.2, 0.3, 0.0, 0.0, 0.0], within=within, support=support)
+    summaries = ["a", "b", "c", "d", None, ""]
+    found = rewarded(scores, summaries, [Measured(Support(), 0.5), Squish(10.0)], margin=0.25)
+    # 10 * 0.1 - 0.5 and 10 * 0.2 - 1.5; the others a margin below the worse of them, not below that of the third
+    assert found.total.tolist() == pytest.approx([0.5, 0.5, 0.25, 0.25, 0.25, 0.25], rel=1e-12)
+    assert found.valid.tolist() == [True, True, True, False, False, False]
+    assert found.parts["support"].tolist()[:2] == [-1.0, -3.0]
+    assert found.parts["support"].isnan().tolist() == [False, False, True, True, True, True]
+    at_zero = rewarded(scores, summaries, [Measured(Support())], earns=0.0)
+    assert at_zero.total.tolist() == [-1.0, -3.0, 0.0, 0.0, 0.0, 0.0]
+
+
+def test_a_weight_of_zero_shows_a_measure_and_rewards_nothing_of_it():
+    scores = make_scores([0.1, 0.2], support=[NAN, -2.0])
+    found = rewarded(scores, ["a", "b"], [Squish(), Measured(Support(), 0.0)])
+    assert found.total.tolist() == [0.1, 0.2]
+    assert list(found.parts) == ["squish", "support"]
+
+
+def test_a_group_of_which_nothing_can_be_told_teaches_nothing():
+    found = rewarded(make_scores([0.1, 0.2], support=[NAN, NAN]), ["a", "b"], [Measured(Support())])
+    assert found.total.tolist() == [0.0, 0.0]
+    assert zero_spread(found.total.unsqueeze(0)).tolist() == [True]
+
+
+def test_a_measure_is_called_by_its_key_and_the_scorer_must_carry_it():
+    weighted = Weighted([(MeasuredSquish(), 1.0), (Novel(2), -0.5)])
+    assert [Measured(m).name for m in (Support(), Novel(3), weighted)] == [
+        "support",
+        "novel_3",
+        "1_squish_-0.5_novel_2",
+    ]
+    assert Measured(Support(), name="backed").name == "backed"
+    with pytest.raises(SquishError, match=r"does not carry the measure 'novel 3' \(it has novel 2\)"):
+        rewarded(make_scores([0.1], novel_2=[0.1]), ["a"], [Measured(Novel(3))])
+
+
+def test_a_scorer_carries_what_was_asked_for_and_what_rewards_need_once_each():
+    asked, needed = Novel(2), Novel(2)
+    rewards = [Squish(), Measured(Support()), Measured(needed), Measured(Support(), 0.5, "again")]
+    carried = carried_measures([asked, Novel(3)], rewards)
+    assert [measure.name for measure in carried] == ["novel 2", "novel 3", "support"]
+    assert carried[0] is asked
+    assert carried_measures([], [Squish(), OwnInformation(), Length()]) == []
 
 
 def test_a_component_of_another_shape_is_named():

@@ -14,9 +14,13 @@ from squish_pl.rl.validation import (
     Validator,
     budgets_of,
     estimate_of,
+    key_problems,
+    keys_of,
+    monitored_key,
     summarise,
 )
 from squish_pl.score.bootstrap import bootstrap_interval
+from squish_pl.score.measures import Clipped, Measure, Novel, Squish, Support
 from squish_pl.score.scorer import Scorer
 from squish_pl.types import Finish
 
@@ -29,8 +33,8 @@ class Said(Scorer):
 
     tokenizer = None
 
-    def __init__(self, *answers):
-        self.answers, self.asked = list(answers), []
+    def __init__(self, *answers, measures=()):
+        self.answers, self.asked, self.measures = list(answers), [], measures
 
     def score_batch(self, requests, skip_over_budget=True):
         self.asked.append([(list(r.summaries), None if r.budget is None else str(r.budget)) for r in requests])
@@ -125,6 +129,106 @@ def test_an_audit_measures_what_the_reference_lets_count():
     assert figures["val/audit_squish@9 chars"] == pytest.approx(0.35)
     assert figures["val/audit_novel"] == pytest.approx(0.2)
     assert figures["val/squish"] == pytest.approx(0.15)
+
+
+MEASURES = (Novel(2), Support())
+NAN = math.nan
+
+
+def test_measures_are_validated_like_the_scores():
+    own = [
+        make_scores([0.3], novel_2=[0.2], support=[-1.0]),
+        make_scores([0.0], within=[False], novel_2=[0.0], support=[NAN]),
+        make_scores([0.0], within=[False], novel_2=[0.0], support=[NAN]),
+        make_scores([0.0], novel_2=[0.0], support=[NAN]),
+    ]
+    scorer = Said(own, [make_scores([0.2], novel_2=[-0.4], support=[-5.0])], measures=MEASURES)
+    audit = Said(
+        [make_scores([0.1], novel_2=[0.8], support=[-2.0])] + [make_scores([0], novel_2=[0], support=[NAN])] * 3
+    )
+    validator = Validator(scorer, audit)
+    validator.start()
+    validator.add(groups())
+    keys = ["squish", "novel", "novel_2", "support"]
+    assert list(validator.lines[0].scores) == [
+        *keys,
+        *("lead", "lead_novel", "lead_novel_2", "lead_support"),
+        *(f"audit_{key}" for key in keys),
+    ]
+    figures = validator.finish()
+    assert figures["val/novel_2@9 chars"] == figures["val/novel_2"] == pytest.approx(0.2 / 4)
+    assert figures["val/lead_novel_2"] == pytest.approx(-0.4)
+    assert figures["val/audit_novel_2"] == pytest.approx(0.8 / 4)
+    low, high = bootstrap_interval(torch.tensor([0.2, 0.0, 0.0, 0.0], dtype=torch.float64))
+    assert estimate_of(figures, "novel_2", "9 chars") == (pytest.approx(0.05), low, high)
+    # without a zero: of the one summary that counts, which tells no interval
+    assert figures["val/support@9 chars"] == figures["val/support"] == -1.0
+    assert figures["val/audit_support"] == -2.0
+    assert figures["val/lead_support"] == -5.0
+    assert not [key for key in figures if key.startswith("val/support_")]
+    assert keys_of(figures) == keys
+
+
+def test_a_measure_without_a_zero_has_a_mean_where_every_budget_has_one():
+    lines = [changed(LINE, {"support": -1.0}), changed(LINE, {"support": NAN}, budget="20%")]
+    figures = summarise(lines, Said(measures=MEASURES))
+    assert figures["val/support@10%"] == -1.0
+    assert "val/support@20%" not in figures
+    assert "val/support" not in figures
+    assert math.isnan(estimate_of(figures, "support", "20%").mean)
+    # a value that must be there is missed, not left out
+    assert math.isnan(summarise([changed(LINE, {"novel": NAN})], Said(measures=MEASURES))["val/novel"])
+
+
+class Named(Measure):
+    def __init__(self, name):
+        self._name = name
+
+    @property
+    def name(self):
+        return self._name
+
+    def __call__(self, evidence, batch):
+        raise NotImplementedError
+
+
+def test_measures_that_would_be_other_figures_are_told():
+    assert key_problems([*MEASURES, Clipped()]) == []
+    (problem,) = key_problems([Squish(), Support()])
+    assert problem == (
+        "measures: 'squish' would be val/squish, a name of other figures: leave it out, it is measured anyway"
+    )
+    for name in ("novel", "lead", "lead novel", "audit squish", "squish low", "a_high", "parsed", "within budget", "+"):
+        (problem,) = key_problems([Named(name)])
+        assert "a name of other figures: give it another name" in problem
+    assert key_problems([Named("a b"), Named("a+b"), Named("a")]) == [
+        "measures: 2 would be val/a_b: give each a name of its own"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("figure", "key"),
+    [
+        ("val/squish", "squish"),
+        ("val/lead@5%", "squish"),
+        ("val/audit_novel_2@20 tokens", "novel_2"),
+        ("val/lead_novel", "novel"),
+        ("val/parsed", "parsed"),
+    ],
+)
+def test_the_key_that_a_figure_is_of(figure, key):
+    assert monitored_key(figure) == key
+
+
+def test_the_best_can_be_chosen_by_any_measure_with_a_zero():
+    settings = ValidationSettings(budgets=["9 chars"], audit=BaseModel("a/b"))
+    scores = {"novel_2": 0.1, "lead_novel_2": 0.0, "support": -1.0, "lead_support": -2.0}
+    scores |= {f"audit_{key}": 0.0 for key in ("squish", "novel", "novel_2", "support")}
+    figures = summarise([changed(LINE, scores, budget="9 chars")], Said(measures=MEASURES))
+    names = settings.figure_names(MEASURES)
+    assert len(names) == len(set(names))
+    assert set(names) == {key for key in figures if "support" not in key}
+    assert "val/audit_novel_2@9 chars" in names
 
 
 def test_figures_that_the_best_can_be_chosen_by_are_those_there_are():

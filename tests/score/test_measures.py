@@ -25,6 +25,7 @@ from squish_pl.score.measures import (
     SupportGain,
     Weighted,
     default_measures,
+    measure_key,
 )
 from squish_pl.score.novelty import copied_tokens, longest_copies
 from squish_pl.score.reference import FrozenModel
@@ -219,3 +220,22 @@ def test_the_scorers_scores_are_the_measures() -> None:
     for scores, evidence in zip(scorer.score_batch(requests), scorer.evidence(requests), strict=True):
         assert scores.score.equal(Squish()(evidence, []))
         assert scores.novel_score.equal(Novel(3)(evidence, []))
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("support", "support"),
+        ("novel 4", "novel_4"),
+        ("1 squish + -0.5 (2 novel 4 + 1 support)", "1_squish_-0.5_2_novel_4_1_support"),
+        (" a@b/c ", "a_b_c"),
+        ("+", ""),
+    ],
+)
+def test_keys_hold_no_spaces_and_signs(name: str, key: str) -> None:
+    assert measure_key(name) == key
+
+
+def test_a_measure_tells_its_class_and_settings() -> None:
+    assert repr(Weighted([(Novel(3), 0.5)])) == "Weighted(parts=[(Novel(n=3), 0.5)])"
+    assert Novel(3).key == "novel_3"

@@ -8,11 +8,13 @@ from functools import cache
 
 import pytest
 import torch
+from evidence_tools import slow_support
 from score_brute_force import random_summaries, random_text, slow_squish
 from tiny import make_byte_tokenizer, make_tiny_model
 
-from squish_pl.errors import BudgetError
+from squish_pl.errors import BudgetError, SquishError
 from squish_pl.score.bootstrap import bootstrap_interval, estimate
+from squish_pl.score.measures import Novel, Squish, Support, Weighted
 from squish_pl.score.metric import SquishMetric, squish
 from squish_pl.score.reference import FrozenModel
 from squish_pl.score.scorer import ScoreRequest, SquishScorer
@@ -181,3 +183,44 @@ def test_an_estimate_is_mean_and_interval() -> None:
     alone = filled(0, 1).estimate()  # one document does not tell how much documents vary
     assert alone.mean == float(filled(0, 1).compute())
     assert all(math.isnan(end) for end in alone[1:])
+
+
+@cache
+def carrying() -> SquishScorer:
+    measures = [Support(), Weighted([(Squish(), 1.0), (Novel(4), -0.5)])]
+    model = FrozenModel(make_tiny_model("qwen3", torch.float64))
+    return SquishScorer(model, make_byte_tokenizer(), measures=measures)
+
+
+def test_a_measure_with_a_zero_is_a_mean_over_all_documents() -> None:
+    (_, weighted), (documents, summaries) = carrying().measures, texts()
+    metric = SquishMetric(carrying(), "80%", measure=weighted)
+    metric.update(documents, summaries)
+    by_hand = float(filled().compute()) - 0.5 * float(filled(novel=True).compute())
+    assert float(metric.compute()) == pytest.approx(by_hand, rel=1e-12)
+    assert len(metric.clone()._all()) == 11
+
+
+def test_a_measure_without_one_is_a_mean_over_the_summaries_that_count() -> None:
+    documents, summaries = texts()
+    metric = SquishMetric(carrying(), "80%", measure=Support())
+    metric.update(documents, summaries)
+    model = make_tiny_model("qwen3", torch.float64)
+    slow = [
+        float(slow_support(model, d, s).mean())
+        for d, s in zip(documents, summaries, strict=True)
+        if s and len(s.strip()) <= len(d) * 4 // 5
+    ]
+    assert len(slow) == 8
+    assert float(metric.compute()) == pytest.approx(sum(slow) / 8, rel=1e-9)
+
+
+def test_a_measure_that_the_scorer_does_not_carry_is_asked_of_the_scorer() -> None:
+    with pytest.raises(
+        SquishError, match=r"measure 'novel 3' \(it has support, 1 squish \+ .*\): pass it as measures="
+    ):
+        SquishMetric(carrying(), measure=Novel(3))
+    with pytest.raises(SquishError, match=r"'support' \(it has none\)"):
+        SquishMetric(scorer(), measure=Support())
+    with pytest.raises(SquishError, match="take novel, or the measure 'support'"):
+        SquishMetric(carrying(), novel=True, measure=Support())
