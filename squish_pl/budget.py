@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -123,6 +124,11 @@ class Budget:
         if tokenizer is None:
             raise BudgetError(f"the budget {self} counts tokens, so it needs the reference's tokenizer")
         return count_tokens(tokenizer, text)
+
+    def used(self, summary: str, limit: int, tokenizer: PreTrainedTokenizerBase | None = None) -> float:
+        """Length used: a summary's length by its limit; above 1 over the budget, infinite where nothing is allowed."""
+        length = self.length(summary, tokenizer)
+        return length / limit if limit else math.inf if length else 0.0
 
     def allows(self, summary: str, document: str, tokenizer: PreTrainedTokenizerBase | None = None) -> bool:
         """Whether a summary is no longer than the budget allows for a document."""

@@ -223,7 +223,7 @@ class SquishModule(LightningModule):
     def judge(self, groups: Sequence[Rollouts], scores: Sequence[Scores]) -> list[GroupRewards]:
         """What each group's summaries earn."""
         return [
-            group_rewards(self.rewards, self.learn.invalid, score, group, self.scorer)
+            group_rewards(self.rewards, self.learn.invalid, score, group, self.scorer, self.learn.length)
             for group, score in zip(groups, scores, strict=True)
         ]
 

@@ -8,7 +8,6 @@ All that is in the store already is left alone, so a run that was stopped goes o
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -30,7 +29,7 @@ from squish_pl.lm.cutting import cut_to_tokens
 from squish_pl.lm.device import release
 from squish_pl.lm.tokens import encode
 from squish_pl.score.ensemble import load_scorer
-from squish_pl.score.novelty import copied_tokens
+from squish_pl.score.novelty import copied_share
 from squish_pl.score.scorer import ScoreRequest, SquishScorer
 from squish_pl.score.settings import ScoreSettings
 
@@ -246,14 +245,13 @@ def _measure(scorer: SquishScorer, wanted: Mapping[ScoreKey, Row]) -> dict[Score
         text, budget = wanted[keys[0]].task.document.text, Budget.parse(keys[0].budget)
         limit, document_ids = budget.limit(text, scorer.tokenizer), encode(scorer.tokenizer, text)
         for i, (key, summary) in enumerate(zip(keys, request.summaries, strict=True)):
-            length = budget.length(summary or "", scorer.tokenizer)
-            copied = copied_tokens(encode(scorer.tokenizer, summary or ""), document_ids, scorer.novel_ngram)
+            summary_ids = encode(scorer.tokenizer, summary or "")
             record = ScoreRecord(
                 score=float(scores.score[i]),
                 novel_score=float(scores.novel_score[i]),
                 within_budget=bool(scores.within_budget[i]),
-                length_used=length / limit if limit else math.inf if length else 0.0,
-                copied=float(copied.double().mean()) if len(copied) else 0.0,
+                length_used=budget.used(summary or "", limit, scorer.tokenizer),
+                copied=copied_share(document_ids, summary_ids, scorer.novel_ngram),
                 information=scores.information,
             )
             found[key] = _Measured(record, scores.token_saved[i])

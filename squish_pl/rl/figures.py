@@ -42,6 +42,8 @@ def reward_figures(groups: Sequence[GroupRewards], scores: Sequence[Scores]) -> 
     parts |= {
         f"score/{measure_key(name)}": torch.stack([s.measures[name] for s in scores]) for name in scores[0].measures
     }
+    parts["reward/length_factor"] = torch.stack([group.factor for group in groups])
+    parts["rollout/length_used"] = torch.stack([group.used for group in groups])
     return {
         **{key: float(part.nanmean()) for key, part in parts.items() if not part.isnan().all()},
         "reward/squish": float(torch.stack([s.score for s in scores]).mean()),

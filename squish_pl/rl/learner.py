@@ -24,7 +24,7 @@ from squish_pl.rl.experience import micro_batches
 from squish_pl.rl.figures import PassTotals
 from squish_pl.rl.losses import LossParts, PolicyLoss
 from squish_pl.rl.phases import POLICY, PhaseClock
-from squish_pl.rl.rewards import InvalidRule
+from squish_pl.rl.rewards import InvalidRule, LengthRule
 from squish_pl.types import Experience
 
 OldLogProbs = Literal["sampling", "first_pass"]
@@ -37,6 +37,7 @@ class LearnSettings:
     Attributes:
         advantage: "mean" (reward minus group mean), or "mean_std" (divided by the group's deviation too).
         invalid: What an unparsable, empty or over-budget summary earns.
+        length: What is taken from a summary that leaves its budget unused.
         policy_passes: Optimiser steps on each batch of rollouts; `max_steps` of the trainer counts these.
         old_log_probs: "sampling" takes them as drawn; "first_pass" takes the first policy pass's, where sampling and
             training round differently (bfloat16), so that its ratio is exactly 1.
@@ -44,12 +45,14 @@ class LearnSettings:
 
     advantage: Normalisation = "mean"
     invalid: InvalidRule = field(default_factory=InvalidRule)
+    length: LengthRule = field(default_factory=LengthRule)
     policy_passes: int = 1
     old_log_probs: OldLogProbs = "sampling"
 
     def problems(self) -> list[str]:
         """What is wrong with the settings, a sentence each."""
         found = [f"learn.invalid.{problem}" for problem in self.invalid.problems()]
+        found += [f"learn.length.{problem}" for problem in self.length.problems()]
         if self.policy_passes < 1:
             found.append(f"learn.policy_passes must be at least 1, but is {self.policy_passes}")
         return found

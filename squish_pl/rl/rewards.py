@@ -1,6 +1,6 @@
 """Rewards: what a completion earns in training, a weighted sum of components by name.
 
-    scores, group -> each reward's [G] by its name -> weighted sum -> the rule for invalid summaries -> [G]
+    scores, group -> each reward's [G] by its name -> weighted sum -> the rules for length and invalid summaries -> [G]
 
 A component is one class, chosen by `class_path` in the list `model.rewards`, and logged under `reward/<name>`. Any
 measure can be one (`Measured`); the scorer then carries it.
@@ -22,7 +22,7 @@ from squish_pl.score.measures import Measure, measured
 from squish_pl.score.scorer import Scorer
 from squish_pl.types import Rollouts, Scores
 
-RESERVED = ("mean", "std", "best", "zero_spread")  #: figures of all rewards together
+RESERVED = ("mean", "std", "best", "zero_spread", "length_factor")  #: figures of all rewards together
 
 
 class Reward(abc.ABC):
@@ -160,6 +160,39 @@ class InvalidRule:
         return torch.where(valid, rewards, floor)
 
 
+@dataclass(frozen=True)
+class LengthRule:
+    """Takes from a valid summary that leaves its budget unused: two safe words must not win over a full answer.
+
+        f = min(1, length used / target) ** power        R -> R - (1 - f) |R|
+
+    So a positive reward is multiplied by f and a negative one by 2 - f: of two summaries that earn the same before,
+    the shorter one never earns more after, and of two that are as long as each other the better one stays the better.
+    Multiplying a reward, instead of adding to it, is how GR3 (arXiv:2603.10535) holds answers back from being long;
+    what earns nothing gains nothing by its length.
+
+    Attributes:
+        power: How steep; 0, the default, leaves all rewards as they are.
+        target: Share of the budget from which on nothing is taken.
+    """
+
+    power: float = 0.0
+    target: float = 0.8
+
+    def problems(self) -> list[str]:
+        """What is wrong with the settings, a sentence each."""
+        found = []
+        if not 0 <= self.power < math.inf:
+            found.append(f"power must be a number of at least 0, but is {self.power}")
+        if not 0 < self.target <= 1:
+            found.append(f"target must be a share of the budget above 0 and at most 1, but is {self.target}")
+        return found
+
+    def factor(self, used: Tensor) -> Tensor:
+        """f of lengths used [G]; NaN where they are."""
+        return torch.where(used.isnan(), used, (used / self.target).clamp_max(1.0) ** self.power)
+
+
 @dataclass(frozen=True, slots=True)
 class GroupRewards:
     """Rewards of one group.
@@ -168,17 +201,26 @@ class GroupRewards:
         total: [G] float64, what is learnt from.
         valid: [G] bool: parsed, not empty and within the budget.
         parts: Each component's [G] float64 before its weight, by name.
+        used: [G] float64, length by the limit; NaN for an invalid summary.
+        factor: [G] float64, f of the rule for lengths; NaN for an invalid summary.
     """
 
     total: Tensor
     valid: Tensor
     parts: dict[str, Tensor]
+    used: Tensor
+    factor: Tensor
 
 
 def group_rewards(
-    rewards: Sequence[Reward], invalid: InvalidRule, scores: Scores, group: Rollouts, scorer: Scorer
+    rewards: Sequence[Reward],
+    invalid: InvalidRule,
+    scores: Scores,
+    group: Rollouts,
+    scorer: Scorer,
+    length: LengthRule = LengthRule(),
 ) -> GroupRewards:
-    """Adds up the components for a group and applies the rule for invalid summaries.
+    """Adds up the components for a group and applies the rules for lengths, then for invalid summaries.
 
     Raises:
         ValueError: A component's result has another shape than [G].
@@ -190,7 +232,21 @@ def group_rewards(
             raise ValueError(f"the reward {name!r} gave {tuple(part.shape)}: expected one number for each of the group")
     counted = [reward.weight * parts[reward.name] for reward in rewards if reward.weight]  # 0 * NaN would count
     total = sum(counted, torch.zeros(len(valid)).double())
-    return GroupRewards(invalid.apply(total, valid), valid, parts)
+    used = _lengths_used(group, valid, scorer)
+    factor = length.factor(used)
+    total = torch.where(valid, total - (1 - factor) * total.abs(), total)
+    return GroupRewards(invalid.apply(total, valid), valid, parts, used, factor)
+
+
+def _lengths_used(group: Rollouts, valid: Tensor, scorer: Scorer) -> Tensor:
+    """[G] float64, NaN for an invalid summary."""
+    budget, tokenizer = group.prompt.budget, scorer.tokenizer
+    limit = budget.limit(group.prompt.document.text, tokenizer)
+    used = [
+        budget.used(summary or "", limit, tokenizer) if ok else math.nan
+        for summary, ok in zip(group.summaries, valid.tolist(), strict=True)
+    ]
+    return torch.tensor(used, dtype=torch.float64)
 
 
 def carried_measures(measures: Iterable[Measure], rewards: Iterable[Reward]) -> list[Measure]:

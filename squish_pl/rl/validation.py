@@ -1,7 +1,7 @@
 """Validation: one summary for every document and budget, scored beside the copying baseline, and by an audit.
 
 Keys of the dashboard: `squish`, `novel` and each measure's; `lead_<key>` (`lead` for `squish`) is the same of the
-document's opening, `audit_<key>` the same under the audit reference.
+document's opening, `audit_<key>` the same under the audit reference. Beside them stand the shares (`SHARES`).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Optional
 
 import torch.distributed as dist
@@ -16,16 +17,19 @@ import torch.distributed as dist
 from squish_pl.budget import Budget
 from squish_pl.errors import repeated
 from squish_pl.lm.loading import BaseModel
+from squish_pl.lm.tokens import encode
 from squish_pl.score.baselines import lead
 from squish_pl.score.bootstrap import Estimate
 from squish_pl.score.ensemble import within_budget
 from squish_pl.score.measures import Measure, measure_key
 from squish_pl.score.metric import SquishMetric
+from squish_pl.score.novelty import copied_share
 from squish_pl.score.scorer import Scorer, ScoreRequest
 from squish_pl.types import Document, Finish, Rollouts, Scores
 
 MONITORED = "squish"  #: the key by which the best adapter is chosen where none is named
-_TAKEN = ("squish", "novel", "lead", "parsed", "within_budget")
+SHARES = ("parsed", "within_budget", "length_used", "copied")  #: what tells how summaries are written, not how good
+_TAKEN = ("squish", "novel", "lead", *SHARES)
 _PREFIXES, _SUFFIXES = ("lead_", "audit_"), ("_low", "_high")
 
 
@@ -61,15 +65,17 @@ class ValidationSettings:
     def figure_names(self, measures: Iterable[Measure] = ()) -> list[str]:
         """The figures by which the best adapter can be chosen.
 
-        Those of a measure without a zero are none: they say nothing of the summaries that do not count.
+        Those of a measure without a zero are none: they say nothing of the summaries that do not count. Nor are length
+        used and share copied.
         """
         keys = ["squish", "novel", *(measure.key for measure in measures if measure.has_zero)]
         kinds = keys + [lead_key(key) for key in keys]
         if self.audit is not None:
             kinds += [f"audit_{key}" for key in keys]
+        kinds += ["parsed", "within_budget"]
         budgets = [str(Budget.parse(text)) for text in self.budgets if not Budget.problems([text])]
         names = [f"val/{kind}@{budget}" for kind in kinds for budget in budgets]
-        return names + [f"val/{kind}" for kind in (*kinds, "parsed", "within_budget")]
+        return names + [f"val/{kind}" for kind in kinds]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,9 @@ class Validated:
         budget: The budget as text.
         summary: None where the completion could not be parsed.
         finish: Name of the `Finish`.
-        within_budget: Parsed, not empty, and no longer than allowed.
+        within_budget: Parsed, not empty, and no longer than allowed: valid.
+        length_used: The summary's length by its limit; NaN where there is none.
+        copied: Share of the summary's tokens in a token n-gram of the document; NaN where there is none.
         scores: By the dashboard's key: `squish`, `novel` and the measures'; `lead`, `lead_novel`, ... of the document's
             own opening cut to the budget; `audit_squish`, ... under the audit reference, where there is one. NaN where
             a measure without a zero has no value.
@@ -94,6 +102,8 @@ class Validated:
     summary: str | None
     finish: str
     within_budget: bool
+    length_used: float
+    copied: float
     scores: dict[str, float]
 
 
@@ -154,6 +164,7 @@ class Validator:
                     summary=group.summaries[0],
                     finish=Finish(int(group.finish[0])).name.lower(),
                     within_budget=bool(score.within_budget[0]) and bool(group.summaries[0]),
+                    **_manner(group, self.scorer),
                     scores=named,
                 )
             )
@@ -188,9 +199,21 @@ def summarise(lines: Sequence[Validated], scorer: Scorer) -> dict[str, float]:
                 means.append(figures[f"val/{key}@{budget}"])
         if len(means) == len(budgets):
             figures[f"val/{key}"] = sum(means) / len(means)
-    figures["val/parsed"] = sum(line.summary is not None for line in lines) / len(lines)
-    figures["val/within_budget"] = sum(line.within_budget for line in lines) / len(lines)
-    return figures
+    for budget in budgets:
+        shares = _shares([line for line in lines if line.budget == budget])
+        figures |= {f"val/{name}@{budget}": share for name, share in shares.items()}
+    return figures | {f"val/{name}": share for name, share in _shares(lines).items()}
+
+
+def _shares(lines: Sequence[Validated]) -> dict[str, float]:
+    """`SHARES` of some summaries: the length used by the valid ones, what is copied of those that are there."""
+    values = {
+        "parsed": [float(line.summary is not None) for line in lines],
+        "within_budget": [float(line.within_budget) for line in lines],
+        "length_used": [line.length_used for line in lines if line.within_budget],
+        "copied": [line.copied for line in lines if line.summary is not None],
+    }
+    return {name: fmean(some) for name, some in values.items() if some}
 
 
 def _estimated(key: str, budget: str, found: Estimate) -> dict[str, float]:
@@ -233,7 +256,7 @@ def monitored_key(figure: str) -> str:
 def keys_of(figures: Mapping[str, float]) -> list[str]:
     """The keys that the figures of a validation are about, those of opening and audit left out."""
     means = dict.fromkeys(figure[4:].split("@", 1)[0] for figure in figures if "@" in figure)
-    return [key for key in own_keys(means) if not key.endswith(_SUFFIXES)]
+    return [key for key in own_keys(means) if not key.endswith(_SUFFIXES) and key not in SHARES]
 
 
 def own_keys(keys: Iterable[str]) -> list[str]:
@@ -252,6 +275,19 @@ def key_problems(measures: Sequence[Measure]) -> list[str]:
     for key, count in repeated(measure.key for measure in measures).items():
         found.append(f"measures: {count} would be val/{key}: give each a name of its own")
     return found
+
+
+def _manner(group: Rollouts, scorer: Scorer) -> dict[str, float]:
+    """Length used and share copied of a group's only summary."""
+    (summary,), document, budget = group.summaries, group.prompt.document.text, group.prompt.budget
+    if summary is None:
+        return {"length_used": math.nan, "copied": math.nan}
+    tokenizer = scorer.tokenizer
+    ids = encode(tokenizer, document), encode(tokenizer, summary)
+    return {
+        "length_used": budget.used(summary, budget.limit(document, tokenizer), tokenizer),
+        "copied": copied_share(*ids, scorer.novel_ngram),
+    }
 
 
 def _named(scores: Scores) -> dict[str, float]:

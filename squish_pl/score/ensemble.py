@@ -71,6 +71,7 @@ class EnsembleScorer(Scorer):
         self.scorers, self.rule = list(scorers), rule
         self.tokenizer: PreTrainedTokenizerBase = scorers[0].tokenizer
         self.template, self.measures = scorers[0].template, scorers[0].measures
+        self.novel_ngram = scorers[0].novel_ngram
         self._device = device
 
     def score_batch(self, requests: Sequence[ScoreRequest], skip_over_budget: bool = True) -> list[Scores]:

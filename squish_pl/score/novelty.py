@@ -32,6 +32,12 @@ def copied_tokens(document_ids: Sequence[int], summary_ids: Sequence[int], n: in
     return copied
 
 
+def copied_share(document_ids: Sequence[int], summary_ids: Sequence[int], n: int = 4) -> float:
+    """The share of a summary's tokens that lie in a token n-gram of the document; 0 for a summary without tokens."""
+    copied = copied_tokens(summary_ids, document_ids, n)
+    return float(copied.double().mean()) if len(copied) else 0.0
+
+
 def longest_copies(document_ids: Sequence[int], summary_ids: Sequence[int]) -> Tensor:
     """How long the longest run of tokens is that covers a document token and stands in the summary too.
 

@@ -60,11 +60,13 @@ class Scorer(abc.ABC):
         tokenizer: Of the (first) reference; it counts budgets in tokens.
         template: How summary and document are framed.
         measures: What `Scores.measures` holds.
+        novel_ngram: Token n-grams of this length count as copied.
     """
 
     tokenizer: PreTrainedTokenizerBase
     template: ScoreTemplate
     measures: Sequence[Measure] = ()
+    novel_ngram: int = 4
 
     @abc.abstractmethod
     def score_batch(self, requests: Sequence[ScoreRequest], skip_over_budget: bool = True) -> list[Scores]:
