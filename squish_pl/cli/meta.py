@@ -20,7 +20,8 @@ from squish_pl.cli.compare import null_problems, stop_message
 from squish_pl.errors import ConfigError, repeated
 from squish_pl.files import paths_in
 from squish_pl.lm.loading import DType
-from squish_pl.score.measures import Measure, default_measures, measure_problems, needs_of
+from squish_pl.score.measures.base import Measure, measure_problems, needs_of
+from squish_pl.score.measures.candidates import default_measures
 from squish_pl.score.settings import ScoreSettings
 from squish_pl.score.template import ScoreTemplate
 

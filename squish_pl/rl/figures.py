@@ -12,7 +12,7 @@ from squish_pl.errors import ConfigError
 from squish_pl.rl.advantages import zero_spread
 from squish_pl.rl.losses import LossParts
 from squish_pl.rl.rewards import GroupRewards
-from squish_pl.score.measures import measure_key
+from squish_pl.score.measures.base import measure_key
 from squish_pl.types import Finish, Rollouts, Scores
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from squish_pl.errors import repeated
-from squish_pl.score.measures import Measure, measured
+from squish_pl.score.measures.base import Measure, measured
 from squish_pl.score.scorer import Scorer
 from squish_pl.types import Rollouts, Scores
 

@@ -19,7 +19,7 @@ from squish_pl.lm.loading import BaseModel
 from squish_pl.score.baselines import lead
 from squish_pl.score.bootstrap import Estimate
 from squish_pl.score.ensemble import within_budget
-from squish_pl.score.measures import Measure, measure_key
+from squish_pl.score.measures.base import Measure, measure_key
 from squish_pl.score.metric import SquishMetric
 from squish_pl.score.scorer import Scorer, ScoreRequest
 from squish_pl.types import Document, Finish, Rollouts, Scores

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from squish_pl.score.measures import Measure, measure_problems
+from squish_pl.score.measures.base import Measure, measure_problems
 from squish_pl.score.template import ScoreTemplate
 
 

@@ -14,19 +14,12 @@ from tiny import ARCHITECTURES, make_byte_tokenizer, make_tiny_model
 from transformers import PreTrainedModel
 
 from squish_pl.score.evidence import NEEDS, Evidence
-from squish_pl.score.measures import (
-    Clipped,
-    Measure,
-    Novel,
-    Positive,
-    SmoothNovel,
-    Squish,
-    Support,
-    SupportGain,
-    Weighted,
-    default_measures,
-    measure_key,
-)
+from squish_pl.score.measures.base import Measure, measure_key
+from squish_pl.score.measures.candidates import default_measures
+from squish_pl.score.measures.copies import Novel, SmoothNovel
+from squish_pl.score.measures.savings import Clipped, Positive, Squish
+from squish_pl.score.measures.support import Support, SupportGain
+from squish_pl.score.measures.weighted import Weighted
 from squish_pl.score.novelty import copied_tokens, longest_copies
 from squish_pl.score.reference import FrozenModel
 from squish_pl.score.scorer import ScoreRequest, SquishScorer
