@@ -12,9 +12,11 @@ _TITLES = {"squish": "SQUISH", "novel": "SQUISH-novel"}
 
 #: columns that leaderboards and results have beside the scores: a measure of such a name would hide one
 OTHER_COLUMNS = frozenset(
-    "budget reference rank contender is_baseline is_attack ahead ahead_low ahead_high resolved documents coverage "
-    "failed unparsable over_budget length_used copied rules id url sample outcome reason summary within_budget "
-    "information lead".split()
+    (
+        *("budget", "reference", "rank", "contender", "is_baseline", "is_attack", "ahead", "ahead_low", "ahead_high"),
+        *("resolved", "documents", "coverage", "failed", "unparsable", "over_budget", "length_used", "copied", "rules"),
+        *("id", "url", "sample", "outcome", "reason", "summary", "within_budget", "information", "lead"),
+    )
 )
 
 

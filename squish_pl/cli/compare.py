@@ -16,7 +16,6 @@ from squish_pl.benchmark.compare import Comparison, compare, prepare
 from squish_pl.benchmark.contenders import Contender
 from squish_pl.benchmark.documents import load_documents
 from squish_pl.benchmark.findings import Findings
-from squish_pl.benchmark.leaderboard import RankBy
 from squish_pl.benchmark.leaderboard_tables import print_leaderboard, print_published, print_usage
 from squish_pl.benchmark.output import write_output
 from squish_pl.benchmark.published import published_scores
@@ -57,7 +56,7 @@ def benchmark(
     rule: Rule = "mean",
     score: ScoreSettings = ScoreSettings(),
     device: str = "auto",
-    rank_by: RankBy = "squish",
+    rank_by: str = "squish",
     original_rules: bool = False,
     published: bool = False,
     store: str = "runs/benchmark.sqlite",

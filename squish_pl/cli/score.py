@@ -120,7 +120,7 @@ def score(
     with _open_store(store, output) as kept:
         findings = compare(what, work, kept, where)
         if output is not None:
-            lines = result_lines(findings.rows, findings.references, _OPENING)
+            lines = result_lines(findings.rows, findings.references, findings.board.scores, _OPENING)
             write_lines(lines, Path(output).expanduser())
         show(findings, report, None)
 

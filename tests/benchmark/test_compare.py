@@ -101,7 +101,7 @@ def test_what_is_shown_adds_up_to_the_score(tiny_model_folder: Path, store: Stor
         expected = scorer.score(document.text, [summary], "40%")
         assert own.text == summary
         assert own.verdict == ""
-        assert own.squish == pytest.approx(float(expected.score[0]), abs=1e-7)
+        assert own.scores["squish"] == pytest.approx(float(expected.score[0]), abs=1e-7)
         assert own.saved is not None
         # kept to three digits for each token
         assert sum(own.saved) == pytest.approx(float(expected.saved[0]), abs=0.001 * len(own.saved))
@@ -128,7 +128,7 @@ def test_verdicts(tiny_model_folder: Path, store: Store) -> None:
     _, document = found.documents()
     for i, (_, verdict, squish) in enumerate(answers):
         (own,) = [s for s in document.summaries if s.contender == str(i)]
-        assert (own.verdict, own.squish, own.saved) == (verdict, squish, None)
+        assert (own.verdict, own.scores.get("squish"), own.saved) == (verdict, squish, None)
         with pytest.raises(ValueError, match="measured"):
             document.sentence_savings(own)
     lines = {(line["contender"], line["id"]): line for line in result_lines(found.rows, ["tiny"])}

@@ -107,13 +107,13 @@ def test_budgets_and_references_stand_by_themselves() -> None:
         ("20%", "q", "squish"),
     ]
     assert [shares[key] for key in shares if key[2] == "squish"] == [0, 1, 1, 1]
-    assert mean_shares(found.lines) == {"squish": {"attack": 0.75}, "novel": {"attack": 0.5}}
+    assert mean_shares(found) == {"squish": {"attack": 0.75}, "novel": {"attack": 0.5}}
 
 
 def test_nothing_without_attacks_and_nothing_known_without_documents() -> None:
     assert resistance([row("good", 0, 0.3), row("other", 0, 0.4)], ["r"], "good") is None
     nothing = table([row("attack", 0, 0.4)])
-    assert mean_shares(nothing.lines) == {"squish": {"attack": None}, "novel": {"attack": None}}
+    assert mean_shares(nothing) == {"squish": {"attack": None}, "novel": {"attack": None}}
     assert mean_over_attacks(nothing.lines, "squish") is None
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from squish_pl.benchmark.findings import ShownDocument, ShownSummary
 from squish_pl.benchmark.report.lettering import MONO, drawable, fonts, glyph, has_glyph, shortened
 from squish_pl.benchmark.report.themes import HELPS, HURTS, INK, drawing
+from squish_pl.benchmark.scores import score_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = 100  # characters on a line
 _MOST_CHARACTERS, _MOST_LINES = 6000, 150  # of a text: a figure cannot be scrolled
+_MOST_SCORES = 4  # on one line
 _FONT_SIZE = 9.0
 _CELL = 0.602 * _FONT_SIZE / 72  # inches: the width of a character of the fixed-width font
 _LINE = 0.205  # inches
@@ -197,8 +199,8 @@ def _shade_of(step: float) -> tuple[str, float]:
 def _scores(summary: ShownSummary) -> str:
     """Who wrote it under what budget, and what it is worth."""
     parts = [shortened(summary.contender), f"budget {drawable(summary.budget)}"]
-    scores = (("SQUISH", summary.squish), ("SQUISH-novel", summary.novel))
-    parts += [f"{name} {value:.4f}" for name, value in scores if value is not None]
+    shown = list(summary.scores.items())[:_MOST_SCORES]
+    parts += [f"{shortened(score_title(key), 20)} {value:.4f}" for key, value in shown]
     if summary.copied is not None:
         parts.append(f"{summary.copied:.0%} copied")
     if summary.verdict:

@@ -20,6 +20,7 @@ from squish_pl.benchmark.report.charts import Picture
 from squish_pl.benchmark.report.page_documents import packed
 from squish_pl.benchmark.report.page_text import printable
 from squish_pl.benchmark.resistance_tables import shown_tables
+from squish_pl.benchmark.scores import Score, score_title
 from squish_pl.files import written_whole
 
 
@@ -35,7 +36,9 @@ def write_page(findings: Findings, drawn: Sequence[Picture], path: Path) -> None
         DataError: The file cannot be written; an earlier one is untouched.
     """
     script = _own_file("page_drawing.js") + _own_file("page.js")
-    index = _Index(findings.references, {s.contender: s.mark for s in findings.board.standings if s.mark})
+    board = findings.board
+    marks = {standing.contender: standing.mark for standing in board.standings if standing.mark}
+    index = _Index(findings.references, marks, board.scores, board.rank_by)
     page = _environment().get_template("page.html.j2")
     pieces = page.generate(
         findings=findings,
@@ -62,6 +65,8 @@ class _Index:
 
     references: Sequence[str]
     marks: Mapping[str, str]  # "baseline" or "attack", by contender
+    scores: Sequence[Score]
+    rank_by: str
     blocks: int = 0
     titles: dict[str, str] = field(default_factory=dict)  # by the text's hash
     numbers: dict[str, dict[str, int]] = field(default_factory=dict)  # of blocks, by hash and reference
@@ -84,6 +89,8 @@ class _Index:
         return {
             "references": [printable(name) for name in self.references],
             "marks": {printable(name): mark for name, mark in self.marks.items()},
+            "scores": [[printable(score.key), printable(score.title)] for score in self.scores],
+            "rank_by": printable(self.rank_by),
             "documents": documents,
         }
 
@@ -107,7 +114,14 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for format_ in (page_text.number, page_text.share, page_text.dollars, page_text.duration, most_frequent):
+    for format_ in (
+        page_text.number,
+        page_text.share,
+        page_text.dollars,
+        page_text.duration,
+        most_frequent,
+        score_title,
+    ):
         environment.filters[format_.__name__] = format_
     return environment
 

@@ -36,8 +36,10 @@ def standing(
     """A line of the leaderboard whose figures follow from its rank."""
     figures: dict[str, object] = {
         "is_baseline": contender.startswith("opening"),
-        "squish": Estimate(0.1 / rank, 0.09 / rank, 0.11 / rank),
-        "novel": Estimate(0.02 - 0.01 * rank, 0.015 - 0.01 * rank, 0.025 - 0.01 * rank),
+        "scores": {
+            "squish": Estimate(0.1 / rank, 0.09 / rank, 0.11 / rank),
+            "novel": Estimate(0.02 - 0.01 * rank, 0.015 - 0.01 * rank, 0.025 - 0.01 * rank),
+        },
         "ahead": Estimate(0.0123, 0.001, 0.02),
         "resolved": True,
         "documents": 20,
@@ -96,15 +98,22 @@ def document(
                 written = f"{contender} at {budget}, sample {sample} {strange}"
                 if order and order == len(contenders) - 1:
                     summaries.append(
-                        ShownSummary(contender, budget, sample, written, "over the budget", 0.0, 0.0, 1.5, 0.9)
+                        ShownSummary(
+                            contender,
+                            budget,
+                            sample,
+                            written,
+                            "over the budget",
+                            {"squish": 0.0, "novel": 0.0},
+                            1.5,
+                            0.9,
+                        )
                     )
                     continue
                 saved = [lot.gauss(0.2, 1.0) if lot.random() < 0.8 else 0.0 for _ in spans]
                 copied = [order == 1 and place % 4 == 0 for place in range(words)]
-                squish, novel = sum(saved) / 1234.5, lot.gauss(0.01, 0.01)
-                summaries.append(
-                    ShownSummary(contender, budget, sample, written, "", squish, novel, 0.97, 0.3, saved, copied)
-                )
+                scores = {"squish": sum(saved) / 1234.5, "novel": lot.gauss(0.01, 0.01)}
+                summaries.append(ShownSummary(contender, budget, sample, written, "", scores, 0.97, 0.3, saved, copied))
     title = f"Document {number + 1} {strange}".strip()
     return ShownDocument(title, text, reference, 1234.5, spans, sentences, summaries)
 

@@ -65,7 +65,9 @@ def test_bars_are_as_long_as_the_means_and_stand_in_rank_order() -> None:
 
 def test_whiskers_are_the_intervals() -> None:
     wide = Estimate(0.10, 0.07, 0.15)
-    axes = axes_of(small(standing("a", 1, 0.10, squish=wide, novel=Estimate(-0.02, -0.05, 0.01))), "leaderboard")
+    axes = axes_of(
+        small(standing("a", 1, 0.10, scores={"squish": wide, "novel": Estimate(-0.02, -0.05, 0.01)})), "leaderboard"
+    )
     assert whiskers(axes) == [(0.07, 0.15), (-0.05, 0.01)]
     assert [bar.get_width() for bar in bars(axes)] == [0.10, -0.02]
     assert "−0.0200" in words(axes)
@@ -73,7 +75,7 @@ def test_whiskers_are_the_intervals() -> None:
 
 def test_one_document_gives_a_bar_without_a_whisker() -> None:
     one = Estimate(0.1, math.nan, math.nan)
-    axes = axes_of(small(standing("a", 1, 0.1, squish=one, novel=one)), "leaderboard")
+    axes = axes_of(small(standing("a", 1, 0.1, scores={"squish": one, "novel": one})), "leaderboard")
     assert [bar.get_width() for bar in bars(axes)] == [0.1, 0.1]
     assert whiskers(axes) == []
 
@@ -98,7 +100,7 @@ def test_attacks_are_hatched_and_named_so() -> None:
 
 
 def test_contenders_without_a_score_are_named_instead_of_drawn() -> None:
-    of = small(standing("a", 1, 0.1), standing("broken", 2, math.nan, squish=NOTHING, novel=NOTHING))
+    of = small(standing("a", 1, 0.1), standing("broken", 2, math.nan, scores={"squish": NOTHING, "novel": NOTHING}))
     axes = axes_of(of, "leaderboard")
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a   1"]
     assert axes.get_xlabel().splitlines()[1] == "Without any score, and so not shown: broken"
@@ -106,7 +108,7 @@ def test_contenders_without_a_score_are_named_instead_of_drawn() -> None:
 
 
 def test_a_group_without_any_score_has_no_chart() -> None:
-    assert list(charts(small(standing("a", 1, math.nan, squish=NOTHING, novel=NOTHING)))) == []
+    assert list(charts(small(standing("a", 1, math.nan, scores={"squish": NOTHING, "novel": NOTHING})))) == []
     assert list(charts(small())) == []
 
 

@@ -27,7 +27,7 @@ from squish_pl.benchmark.report.themes import HELPS, HURTS, drawing
 def drawn(
     text: str, spans: Sequence[tuple[int, int]], saved: Sequence[float], copied: Sequence[bool] | None = None
 ) -> Figure:
-    summary = ShownSummary("model", "10%", 0, "short", "", 0.1234, -0.01, 0.5, 0.25, saved, copied)
+    summary = ShownSummary("model", "10%", 0, "short", "", {"squish": 0.1234, "novel": -0.01}, 0.5, 0.25, saved, copied)
     figure = heat_map(ShownDocument("doc", text, "r", 9.0, spans, [(0, len(text))], [summary]), summary)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -147,7 +147,9 @@ def test_a_summary_that_was_not_measured_has_no_map() -> None:
 
 def test_the_best_summary_by_the_leaderboards_score_is_chosen() -> None:
     def summary(contender: str, squish: float, novel: float, verdict: str = "") -> ShownSummary:
-        return ShownSummary(contender, "10%", 0, contender, verdict, squish, novel, 1.0, 0.0, [1.0])
+        return ShownSummary(
+            contender, "10%", 0, contender, verdict, {"squish": squish, "novel": novel}, 1.0, 0.0, [1.0]
+        )
 
     summaries = [summary("a", 0.2, 0.1), summary("b", 0.1, 0.2), summary("c", 0.9, 0.9, "over the budget")]
     shown = ShownDocument("doc", "x", "r", 9.0, [(0, 1)], [(0, 1)], summaries)

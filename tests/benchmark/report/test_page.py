@@ -110,7 +110,11 @@ def test_failures_and_open_leads_are_told(tmp_path: Path) -> None:
 
 def test_what_is_not_there_is_a_dash(tmp_path: Path) -> None:
     board = examples.board(references=examples.REFERENCES[:1])
-    nothing = {"squish": examples.NOTHING, "novel": examples.NOTHING, "ahead": examples.NOTHING, "resolved": False}
+    nothing = {
+        "scores": dict.fromkeys(("squish", "novel"), examples.NOTHING),
+        "ahead": examples.NOTHING,
+        "resolved": False,
+    }
     shares = dict.fromkeys(("coverage", "unparsable", "over_budget", "length_used", "copied"), math.nan)
     board.standings[:] = [examples.standing("small model", 1, **nothing, **shares)]
     findings = replace(examples.findings(documents=0, references=examples.REFERENCES[:1]), board=board, usage=())
