@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Optional, get_args, get_type_hints
 
-from jsonargparse import ArgumentError, auto_cli
 from rich.console import Console
 from rich.text import Text
 
@@ -23,25 +22,17 @@ from squish_pl.benchmark.references import Reference, pick_device
 from squish_pl.benchmark.report.write import report_problems, write_findings
 from squish_pl.benchmark.resistance_tables import print_resistance
 from squish_pl.benchmark.store import Store
+from squish_pl.cli.class_hints import run_function
 from squish_pl.data.filters import Selection
 from squish_pl.data.settings import data_problems
-from squish_pl.errors import ConfigError, SquishError
+from squish_pl.errors import ConfigError
 from squish_pl.score.ensemble import Rule
 from squish_pl.score.settings import ScoreSettings
-
-_CONTENDERS = (
-    "\nA contender has a class_path (LocalModel, Endpoint, GivenSummaries, Opening, BestSentences, RandomSentences, "
-    "Highlights, an attack of attacks.yaml, or the import path of a class of your own) and the class's arguments under "
-    "init_args"
-)
 
 
 def run(arguments: list[str]) -> None:
     """Runs the command with its arguments."""
-    try:
-        auto_cli(benchmark, args=arguments, as_positional=False, exit_on_error=False)
-    except ArgumentError as error:
-        raise SquishError(str(error) + (_CONTENDERS if 'key "contenders"' in str(error) else "")) from None
+    run_function(benchmark, arguments)
 
 
 def benchmark(
@@ -81,9 +72,10 @@ def benchmark(
         budgets: Caps on a summary's length: "10%", "500 chars", "5% tokens", "64 tokens".
         references: Models that measure, loaded one after the other; with several, their scores combined are ranked too.
         rule: How one score is made of several references': their mean, or min, the score that none falls below.
-        score: How they measure.
+        score: How they measure, and with score.measures what beside SQUISH and SQUISH-novel, by class_path (Support,
+            Weighted, or a measure of your own); each is a score of the leaderboard.
         device: Of the references; "auto" takes a GPU where there is one.
-        rank_by: The score that decides the ranking.
+        rank_by: The score that decides the ranking: squish, novel, or a measure's name.
         original_rules: The original's rules: cut summaries up to a tenth over the budget, drop those that score 0,
             leave out contenders of whose tasks less than 80 % are left.
         published: Lay the original's published values beside, which were measured under another template.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Optional
 
-from jsonargparse import ArgumentError, auto_cli
 from rich.console import Console
 from rich.text import Text
 
@@ -15,26 +14,19 @@ from squish_pl.benchmark.meta_tables import print_meta, write_meta
 from squish_pl.benchmark.ratings import read_ratings
 from squish_pl.benchmark.references import Reference, dtype_name, pick_device
 from squish_pl.benchmark.store import Store
+from squish_pl.cli.class_hints import run_function
 from squish_pl.cli.compare import null_problems, stop_message
-from squish_pl.errors import ConfigError, SquishError, repeated
+from squish_pl.errors import ConfigError, repeated
 from squish_pl.files import paths_in
 from squish_pl.lm.loading import DType
 from squish_pl.score.measures import Measure, default_measures, measure_problems, needs_of
 from squish_pl.score.settings import ScoreSettings
 from squish_pl.score.template import ScoreTemplate
 
-_MEASURES = (
-    "\nA measure has a class_path (Squish, Novel, SmoothNovel, Clipped, Positive, Support, SupportGain, Weighted, or "
-    "the import path of a class of your own) and the class's arguments under init_args"
-)
-
 
 def run(arguments: list[str]) -> None:
     """Runs the command with its arguments."""
-    try:
-        auto_cli(meta, args=arguments, as_positional=False, exit_on_error=False)
-    except ArgumentError as error:
-        raise SquishError(str(error) + (_MEASURES if 'key "measures"' in str(error) else "")) from None
+    run_function(meta, arguments)
 
 
 def meta(
@@ -84,7 +76,7 @@ def meta(
     chosen = default_measures() if measures is None else measures
     reference, settings = (
         Reference(base, gguf_file, revision, dtype),
-        ScoreSettings(template, batch_tokens=batch_tokens),
+        ScoreSettings(template, batch_tokens=batch_tokens, measures=[]),
     )
     paths, target = paths_in(ratings), Path(output).expanduser()
     problems = ([] if chosen else ["measures must name at least one"]) + measure_problems(chosen)

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from jsonargparse import auto_cli
-
 from squish_pl.benchmark.compare import Comparison, compare, prepare
 from squish_pl.benchmark.contenders.base import Contender
 from squish_pl.benchmark.contenders.baselines import Opening
@@ -20,6 +18,7 @@ from squish_pl.benchmark.report.write import report_problems
 from squish_pl.benchmark.results import result_lines, write_lines
 from squish_pl.benchmark.store import Store
 from squish_pl.budget import Budget
+from squish_pl.cli.class_hints import run_function
 from squish_pl.cli.compare import null_problems, show, stop_message
 from squish_pl.data.filters import make_document
 from squish_pl.data.summaries import read_text
@@ -27,6 +26,7 @@ from squish_pl.errors import ConfigError, DataError
 from squish_pl.files import paths_in
 from squish_pl.lm.loading import BaseModel, DType
 from squish_pl.score.ensemble import Rule
+from squish_pl.score.measures import Measure
 from squish_pl.score.settings import ScoreSettings
 from squish_pl.score.template import ScoreTemplate
 from squish_pl.types import Document
@@ -37,7 +37,7 @@ _OUTPUT = "scores.jsonl"
 
 def run(arguments: list[str]) -> None:
     """Runs the command with its arguments."""
-    auto_cli(score, args=arguments, as_positional=False, exit_on_error=False)
+    run_function(score, arguments)
 
 
 def score(
@@ -55,6 +55,7 @@ def score(
     device: str = "auto",
     template: ScoreTemplate = ScoreTemplate(),
     novel_ngram: int = 4,
+    measures: list[Measure] = ScoreSettings().measures,
     max_tokens: Optional[int] = None,
     batch_tokens: int = 8192,
     output: Optional[str] = None,
@@ -85,6 +86,8 @@ def score(
         device: "auto" takes a GPU where there is one.
         template: How summary and document are framed.
         novel_ngram: Token n-grams of this length count as copied.
+        measures: What is measured beside SQUISH and SQUISH-novel, by class_path and init_args: Novel, SmoothNovel,
+            Clipped, Positive, Support, SupportGain, Contrast, Weighted, or a class of your own.
         max_tokens: Longest document in the reference's tokens; longer ones are cut.
         batch_tokens: Most tokens in one forward pass.
         output: JSON lines file for each summary's scores; by default scores.jsonl for files of many.
@@ -110,7 +113,7 @@ def score(
         references=[Reference(base, gguf_file, revision, dtype), *(Reference(**vars(model)) for model in others)],
         rule=rule,
         budgets=given.budgets,
-        score=ScoreSettings(template, novel_ngram, batch_tokens),
+        score=ScoreSettings(template, novel_ngram, batch_tokens, measures),
         shown=200 if report else 0,
     )
     if problems := what.problems() + report_problems(report):
