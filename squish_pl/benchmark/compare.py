@@ -160,11 +160,11 @@ def prepare(what: Comparison, documents: Sequence[Document], source: str, max_to
                 )
     asked = {contender: contender.tasks(documents, budgets) for contender in what.contenders}
     different = distinct(documents)
-    lonely = [m.name for m in what.score.measures if "elsewhere" in m.needs] if len(different) < 2 else []
-    if lonely:
+    if len(different) == 1 and (lonely := [m.name for m in what.score.measures if "elsewhere" in m.needs]):
         raise ConfigError(
             [
-                f"score.measures: {name} lays a summary beside another document, but there is one alone"
+                f"score.measures: {name!r} lays each summary beside a document that it was not written of, but there "
+                "is one alone: take more documents, or leave the measure out"
                 for name in lonely
             ]
         )

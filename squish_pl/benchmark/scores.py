@@ -61,7 +61,9 @@ def name_problems(measures: Iterable[Measure]) -> list[str]:
     for name in (measure.name for measure in measures):
         if name in _TITLES:
             found.append(f"score.measures: {name!r} is a score of every run: leave it out")
-        elif name in OTHER_COLUMNS or not name.strip():
+        elif not name.strip():
+            found.append(f"score.measures: a measure cannot be called {name!r}: it needs a name")
+        elif name in OTHER_COLUMNS:
             found.append(f"score.measures: a measure cannot be called {name!r}, as a column of the tables is")
     return found
 

@@ -12,9 +12,8 @@ MEASURES = "Squish, Novel, SmoothNovel, Clipped, Positive, Support, SupportGain,
 CONTENDERS = "LocalModel, Endpoint, GivenSummaries, Opening, BestSentences, RandomSentences, Highlights"
 
 _TOLD = {
-    "contenders": f"A contender has a class_path ({CONTENDERS}, an attack of attacks.yaml, or the import path of a class "
-    "of your own)",
-    "measures": f"A measure has a class_path ({MEASURES}, or the import path of a class of your own)",
+    "contenders": f"A contender has a class_path ({CONTENDERS}, an attack of attacks.yaml",
+    "measures": f"A measure has a class_path ({MEASURES}",
 }
 
 
@@ -30,5 +29,7 @@ def run_function(function: Callable[..., None], arguments: list[str]) -> None:
         said = str(error)
         for key, told in _TOLD.items():
             if f'key "{key}"' in said or f'.{key}"' in said:
-                said += f"\n{told} and the class's arguments under init_args"
+                said += (
+                    f"\n{told}, or the import path of a class of your own) and the class's arguments under init_args"
+                )
         raise SquishError(said) from None
