@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _SQUISH, _NOVEL = (-0.16, 0.36), (0.19, 0.26)  # where a row has its two bars, and how thick they are
 _LIGHT = 0.4  # SQUISH-novel's opacity beside SQUISH
 _COLUMN, _BRACKET = 1.015, 1.11  # where figures and brackets stand, by the axes' width
-_WIDTH, _PANEL = 9.0, 2.6  # inches: the chart without measures, and more for each
+_WIDTH, _PANEL = 9.0, 2.9  # inches: the chart without measures, and more for each
+_RATIOS = 5.4, 2.1  # of the first panel's width to that of a measure
 
 
 def bars(
@@ -47,7 +48,7 @@ def bars(
     missing = [look[standing.contender].label for standing in standings if math.isnan(standing.squish.mean)]
     with drawing():
         figure = titled_figure(title, _WIDTH + _PANEL * len(measures), 1.9 + 0.5 * len(shown))
-        ratios = [_WIDTH - 2 * _PANEL * bool(measures), *[_PANEL] * len(measures)]
+        ratios = [_RATIOS[0], *[_RATIOS[1]] * len(measures)]
         axes, *panels = figure.subplots(1, len(ratios), width_ratios=ratios, sharey=True, squeeze=False)[0]
         for panel in (axes, *panels):
             panel.grid(axis="y", visible=False)

@@ -8,12 +8,15 @@ import math
 import random
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from squish_pl.benchmark.findings import Findings, ShownDocument, ShownSummary, Usage
 from squish_pl.benchmark.leaderboard import Leaderboard, Standing, combined_name
 from squish_pl.benchmark.published import PublishedScore
+from squish_pl.benchmark.scores import Score, scores_of
 from squish_pl.score.bootstrap import Estimate
+from squish_pl.score.measures import Positive, Support
 
 CONTENDERS = ("small model", "large model", "opening")
 BUDGETS = ("5%", "10%")
@@ -149,6 +152,28 @@ def findings(
         ],
         documents=shown,
     )
+
+
+MEASURES = scores_of([Positive(), Support()])[2:]
+
+
+def with_measures(of: Findings, measures: Sequence[Score] = MEASURES) -> Findings:
+    """The same with measures: each is 0.05 higher than the one before it, and below zero where it has none."""
+
+    def value(place: int, score: Score) -> float:
+        return 0.1 + 0.05 * place if score.has_zero else -2.0 - 0.05 * place
+
+    values = {score.key: value(place, score) for place, score in enumerate(measures)}
+    estimates = {key: Estimate(value, value - 0.01, value + 0.01) for key, value in values.items()}
+    standings = [replace(standing, scores={**standing.scores, **estimates}) for standing in of.board.standings]
+
+    def shown() -> Iterator[ShownDocument]:
+        for document in of.documents():
+            summaries = [replace(s, scores={**s.scores, **values}) for s in document.summaries]
+            yield replace(document, summaries=summaries)
+
+    board = replace(of.board, standings=standings, scores=(*of.board.scores, *measures))
+    return replace(of, board=board, documents=shown)
 
 
 def unpacked(block: str) -> dict[str, Any]:

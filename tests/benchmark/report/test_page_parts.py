@@ -82,6 +82,23 @@ def test_bars() -> None:
     assert Scale.of([Estimate(0.0, 0.0, 0.0)]).bar(Estimate(0.0, 0.0, 0.0)) == Bar(1.0, 1.0, 0.0, (1.0, 1.0))
 
 
+def test_a_score_without_a_zero_is_a_mark_on_its_own_scale() -> None:
+    scale = Scale.of([Estimate(-2.0, -3.0, -1.0), examples.NOTHING], has_zero=False)
+    assert (scale.low, scale.high) == (-3.0, -1.0)
+    assert scale.bar(Estimate(-2.0, -3.0, -1.0)) == Bar(None, 49.0, 2.0, (1.0, 99.0))
+    assert scale.bar(examples.NOTHING) is None
+    alone = Scale.of([Estimate(-2.0, math.nan, math.nan)], has_zero=False)
+    assert alone.bar(Estimate(-2.0, math.nan, math.nan)) == Bar(None, 0.0, 2.0, None)
+
+
+def test_measures_have_scales_of_their_own() -> None:
+    plain, more = views(examples.findings())[0], views(examples.with_measures(examples.findings()))[0]
+    assert list(more.scales) == ["squish", "novel", "positive", "support"]
+    assert more.scales["squish"] == more.scales["novel"] == plain.scales["squish"] == Scale(-0.015, 0.11)
+    assert more.scales["positive"] == Scale(0.0, 0.11)
+    assert more.scales["support"] == Scale(-2.06, -2.04, has_zero=False)
+
+
 def test_a_view_for_each_budget_and_reference() -> None:
     found = [(view.budget, view.reference, len(view.standings)) for view in views(examples.findings())]
     references = [*examples.REFERENCES, "mean of references"]
