@@ -151,7 +151,7 @@ def test_each_score_has_a_panel_of_curves() -> None:
     of = small(at("5%", 0.1), at("10%", 0.3))
     of = replace(of, budgets=["5%", "10%"], board=replace(of.board, scores=scores_of([Support()])))
     squish, novel, support, unused = drawn(of, "curves")[0][1].axes
-    assert [panel.get_title() for panel in (squish, novel, support)] == ["SQUISH", "SQUISH-novel", "support"]
+    assert [panel.get_title("left") for panel in (squish, novel, support)] == ["SQUISH", "SQUISH-novel", "support"]
     assert [line.get_ydata().tolist() for line in support.lines if line.get_label() == "a"] == [[-0.1, -0.3]]
     assert not unused.axison
 

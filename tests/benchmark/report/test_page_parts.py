@@ -96,7 +96,7 @@ def test_measures_have_scales_of_their_own() -> None:
     assert list(more.scales) == ["squish", "novel", "positive", "support"]
     assert more.scales["squish"] == more.scales["novel"] == plain.scales["squish"] == Scale(-0.015, 0.11)
     assert more.scales["positive"] == Scale(0.0, 0.11)
-    assert more.scales["support"] == Scale(-2.06, -2.04, has_zero=False)
+    assert more.scales["support"] == Scale(-2.0 - 0.05 - 0.01, -2.0 - 0.05 + 0.01, has_zero=False)
 
 
 def test_a_view_for_each_budget_and_reference() -> None:
