@@ -72,8 +72,7 @@ def benchmark(
         budgets: Caps on a summary's length: "10%", "500 chars", "5% tokens", "64 tokens".
         references: Models that measure, loaded one after the other; with several, their scores combined are ranked too.
         rule: How one score is made of several references': their mean, or min, the score that none falls below.
-        score: How they measure, and with score.measures what beside SQUISH and SQUISH-novel, by class_path (Support,
-            Weighted, or a measure of your own); each is a score of the leaderboard.
+        score: How they measure.
         device: Of the references; "auto" takes a GPU where there is one.
         rank_by: The score that decides the ranking: squish, novel, or a measure's name.
         original_rules: The original's rules: cut summaries up to a tenth over the budget, drop those that score 0,
