@@ -222,6 +222,7 @@ def _facts(what: Comparison, work: Prepared, device: torch.device) -> dict[str, 
         "references": ", ".join(references),
         "frame": what.score.template.frame,
         "copied": f"token n-grams of {what.score.novel_ngram} shared with the summary",
+        **({"measures": ", ".join(measure.name for measure in what.score.measures)} if what.score.measures else {}),
         "rules": "the original's" if what.original_rules else benchmarks,
         "made": f"{datetime.date.today():%d %B %Y} by squish-pl {__version__}",
     }

@@ -96,6 +96,7 @@ def test_what_is_shown_adds_up_to_the_score(tiny_model_folder: Path, store: Stor
     assert [document.text for document in shown] == TEXTS
     assert shown[0].title == "The ferry left. 😀 Nobody slept at all that night. Snow fell… · d0"
     assert found.facts["references"] == "tiny (float32 on cpu)"
+    assert "measures" not in found.facts
     for document, summary in zip(shown, texts, strict=True):
         assert "".join(document.text[start:end] for start, end in document.spans) == document.text
         (own,) = [s for s in document.summaries if s.contender == "mine"]
@@ -344,6 +345,7 @@ def test_the_other_document_is_the_next_whatever_is_scored_together(
         (expected,) = scorer.score_batch([ScoreRequest(text, ["a goat"], "40%", other)])
         assert own[text] == pytest.approx(float(expected.measures["contrast"][0]), abs=1e-7)
     assert len(set(own.values())) == 3
+    assert found.facts["measures"] == "contrast"
     monkeypatch.setattr(runner, "_SCORED_AT_A_TIME", 1)
     with Store(tmp_path / "other.sqlite") as other:
         alone = compare(what, prepare(what, documents, "texts"), other, CPU)
