@@ -81,7 +81,7 @@ def meta(
     chosen = default_measures() if measures is None else measures
     reference, settings = (
         Reference(base, gguf_file, revision, dtype),
-        ScoreSettings(template, batch_tokens=batch_tokens),
+        ScoreSettings(template, batch_tokens=batch_tokens, measures=[]),
     )
     paths, target = paths_in(ratings), Path(output).expanduser()
     problems = ([] if chosen else ["measures must name at least one"]) + measure_problems(chosen)

@@ -42,7 +42,8 @@ class SupportGain(Measure):
 class WeakestSupport(Measure):
     """Mean of ln p(token | document, earlier ones) over the summary's least likely tokens, nats.
 
-    They are a `share` of its tokens, one at least. A summary is no better than what is least to be expected in it: a made-up name, a broken phrase.
+    They are a `share` of its tokens, one at least. A summary is no better than what is least to be expected in it: a
+    made-up name, a broken phrase.
     """
 
     needs = frozenset[Need]({"support"})
