@@ -137,6 +137,44 @@ class TestFrozenHead:
             assert torch.allclose(gradient, expected_gradient, rtol=1e-11, atol=1e-13)
         assert max(seen) <= slice_tokens  # the frozen way needs no head at all; the other never more than a slice
 
+    @pytest.mark.parametrize("columns", [1, 7, 31, 1000])
+    @pytest.mark.parametrize("slice_tokens", [1, 7, 20, 512])
+    @pytest.mark.parametrize("temperature", [1.0, 0.6])
+    def test_gradient_of_the_entropies(
+        self, slice_tokens: int, columns: int, temperature: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Alone and together with that of the log-probs, with the head frozen or not."""
+        monkeypatch.setattr(log_probs, "_CPU_COLUMNS", columns)
+        torch.manual_seed(0)
+        hidden = 2 * torch.randn(20, 8, dtype=torch.float64)
+        weight = torch.randn(31, 8, dtype=torch.float64)
+        weight[5] = 5.0  # where it is likely, a token is sure
+        hidden.requires_grad_()
+        targets = torch.randint(0, 31, (20,))
+        grads = torch.randn(2, 20, dtype=torch.float64)
+        expected = whole(hidden @ weight.T, targets, temperature)
+        gradients = torch.autograd.grad(expected, hidden, tuple(grads), retain_graph=True)
+        gradients += torch.autograd.grad(expected[1], hidden, grads[1])
+        assert min(g.abs().max() for g in gradients) > 0.1
+        for frozen in (weight, None):
+            pair = token_log_probs(hidden, lambda h: h @ weight.T, targets, temperature, slice_tokens, frozen, True)
+            got = torch.autograd.grad(pair, hidden, tuple(grads), retain_graph=True)
+            got += torch.autograd.grad(pair[1], hidden, grads[1])
+            for value, right in zip((*pair, *got), (*expected, *gradients), strict=True):
+                torch.testing.assert_close(value, right, rtol=1e-10, atol=1e-12)
+
+    def test_a_masked_token_leaves_the_entropy_its_gradient(self) -> None:
+        """A logit of -inf beside 0 and z: d entropy / dz = -p (1 - p) z."""
+        z = torch.tensor([[1.2]], dtype=torch.float64, requires_grad=True)
+
+        def head(h: Tensor) -> Tensor:
+            return torch.cat([torch.zeros_like(h), h, torch.full_like(h, -math.inf)], dim=1)
+
+        _, entropy = token_log_probs(z, head, torch.tensor([1]), entropy_gradient=True)
+        (gradient,) = torch.autograd.grad(entropy.sum(), z)
+        p = 1 / (1 + math.exp(-1.2))
+        assert gradient.item() == pytest.approx(-p * (1 - p) * 1.2, rel=1e-12)
+
     def test_a_sure_token_keeps_its_gradient_in_bfloat16(self) -> None:
         torch.manual_seed(0)
         weight = torch.randn(64, 16, dtype=torch.float64)
