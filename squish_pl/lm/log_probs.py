@@ -15,6 +15,8 @@ from torch.utils.checkpoint import checkpoint
 SLICE_TOKENS = 512  #: rows of logits that are held at a time
 _CPU_COLUMNS, _GPU_COLUMNS = 1024, 16_384  # logits of a tile: on a CPU they stay in its cache
 
+HALF = (torch.bfloat16, torch.float16)
+
 Head = Callable[[Tensor], Tensor]  #: [N, H] hidden states -> [N, V] logits
 
 
@@ -40,6 +42,33 @@ def log_probs_of_logits(logits: Tensor, targets: Tensor, temperature: float = 1.
         ([N] ln p(target), [N] entropy), nats.
     """
     return _chosen_and_entropy(_log_softmax(logits, temperature), targets)
+
+
+def wide_logits(hidden: Tensor, weight: Tensor) -> Tensor:
+    """Logits of a linear head, in float32 where the weights are in half precision.
+
+    A product of half-precision tensors adds up in float32 and is rounded only at its end, to steps of 1/16 for a
+    bfloat16 logit of 10. Here it is not rounded: a card hands its float32 out, elsewhere the tensors are widened, a
+    tile of the vocabulary at a time.
+
+    Args:
+        hidden: [..., H]; no gradients go through it.
+        weight: [V, H].
+
+    Returns:
+        [..., V] in float32, or in the weights' own type if that is float32 or float64.
+    """
+    if weight.dtype not in HALF:
+        return hidden @ weight.T
+    rows = hidden.detach().reshape(-1, hidden.shape[-1]).to(weight.dtype)
+    if rows.is_cuda:  # which alone has this product
+        logits = torch.mm(rows, weight.T, out_dtype=torch.float32)
+    else:
+        logits = rows.new_empty(len(rows), len(weight), dtype=torch.float32)
+        rows = rows.float()
+        for w, out in zip(weight.split(_CPU_COLUMNS), logits.split(_CPU_COLUMNS, dim=1), strict=True):
+            torch.mm(rows, w.float().T, out=out)  # into a place of its own: autocast leaves that alone
+    return logits.reshape(*hidden.shape[:-1], len(weight))
 
 
 def _wide(logits: Tensor) -> Tensor:
@@ -83,7 +112,7 @@ class _FrozenHeadLogProbs(torch.autograd.Function):
         columns = _columns(hidden)
         log_probs, entropies, slopes, entropy_slopes = [], [], [], []
         for h, t in zip(hidden.split(slice_tokens), targets.split(slice_tokens), strict=True):
-            tiles = (h @ weight.T).split(columns, dim=1)
+            tiles = wide_logits(h, weight).split(columns, dim=1)
             chosen, total = _chosen_and_total((_wide(tile) / temperature for tile in tiles), t)
             entropy, slope = torch.zeros_like(chosen), torch.zeros_like(h, dtype=chosen.dtype)
             entropy_slope = torch.zeros_like(slope)
@@ -188,7 +217,7 @@ def chosen_log_probs(
     columns = _columns(hidden)
     log_probs = [_wide(hidden.new_zeros(0))]
     for h, t in zip(hidden.split(slice_tokens), targets.split(slice_tokens), strict=True):
-        tiles = (head(h),) if weight is None else (h @ w.T for w in weight.split(columns))
+        tiles = (head(h),) if weight is None else (wide_logits(h, w) for w in weight.split(columns))
         chosen, total = _chosen_and_total((_wide(tile) for tile in tiles), t)
         log_probs.append(chosen - total)
     return torch.cat(log_probs)

@@ -242,8 +242,15 @@ class PolicyView:
         backbone = self._backbone()
         # a cache that grows by a token a step would be compiled again and again
         stance = torch.compiler.set_stance("force_eager") if backbone.compiled else nullcontext()
-        with backbone.mode(training=False), backbone.precision(), torch.no_grad(), stance:
-            yield backbone.language_model.model
+        language_model = backbone.language_model
+        with (
+            backbone.mode(training=False),
+            backbone.precision(),
+            torch.no_grad(),
+            stance,
+            language_model.wide_head(),  # what is drawn from is what is learnt from
+        ):
+            yield language_model.model
 
 
 class ReferenceView(ReferenceModel):

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from squish_pl.lm import log_probs
-from squish_pl.lm.log_probs import chosen_log_probs, log_probs_of_logits, predicting_slice, token_log_probs
+from squish_pl.lm.log_probs import (
+    chosen_log_probs,
+    log_probs_of_logits,
+    predicting_slice,
+    token_log_probs,
+    wide_logits,
+)
 
 N, H, V = 23, 8, 50
 
@@ -99,6 +105,39 @@ def test_half_precision_logits_are_computed_in_float32(dtype: torch.dtype) -> No
     expected = whole(logits.double(), targets, 0.7)
     torch.testing.assert_close(chosen.double(), expected[0], rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(entropy.double(), expected[1], rtol=1e-5, atol=1e-6)
+
+
+class TestWideLogits:
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    @pytest.mark.parametrize("columns", [1, 7, V, 1000])
+    @pytest.mark.parametrize("shape", [(N, H), (3, 1, H), (0, H)])
+    def test_half_precision_is_the_float32_product_of_the_same_numbers(
+        self, shape: tuple[int, ...], columns: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(log_probs, "_CPU_COLUMNS", columns)
+        torch.manual_seed(0)
+        hidden, weight = (3 * torch.randn(shape)).to(dtype), torch.randn(V, H).to(dtype)
+        expected = hidden.double() @ weight.double().T
+        with torch.autocast("cpu", torch.bfloat16):  # which would round them again
+            logits = wide_logits(hidden, weight)
+        assert logits.dtype == torch.float32
+        assert logits.shape == expected.shape
+        torch.testing.assert_close(logits.double(), expected, rtol=1e-5, atol=1e-5)
+        if len(hidden):
+            assert ((hidden @ weight.T).double() - expected).abs().max() > 1e-3  # what is lost otherwise
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_other_types_are_left_as_they_are(self, dtype: torch.dtype) -> None:
+        hidden, head, _ = make_inputs(dtype)
+        assert torch.equal(wide_logits(hidden, head.weight), hidden @ head.weight.T)
+
+    def test_learning_in_half_precision_rounds_no_logit(self) -> None:
+        hidden, head, targets = make_inputs(torch.bfloat16)
+        weight = head.weight.detach()
+        got = token_log_probs(hidden.requires_grad_(), head, targets, 0.7, frozen_weight=weight)
+        for value, right in zip(got, whole(hidden.double() @ weight.double().T, targets, 0.7), strict=True):
+            assert value.dtype == torch.float32
+            torch.testing.assert_close(value.double(), right, rtol=1e-5, atol=1e-5)
 
 
 def test_predicting_slice() -> None:
@@ -234,8 +273,9 @@ class TestChosenLogProbs:
     def test_half_precision_logits_are_summed_in_float32(self, dtype: torch.dtype) -> None:
         hidden, head, targets = make_inputs(dtype)
         head.bias.data.zero_()
-        expected = one_by_one(head(hidden).detach(), targets)
-        for weight in (None, head.weight):
+        exact = hidden.double() @ head.weight.detach().double().T  # which a plain linear head is not rounded from
+        for weight, logits in ((None, head(hidden).detach()), (head.weight, exact)):
+            expected = one_by_one(logits, targets)
             chosen = chosen_log_probs(hidden, head, targets, weight=weight)
             assert chosen.dtype == torch.float32
             torch.testing.assert_close(chosen.double(), expected, rtol=1e-6, atol=1e-6)
