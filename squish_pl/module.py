@@ -39,6 +39,7 @@ from squish_pl.policy.memory.plan import MemoryPlan, MemorySettings
 from squish_pl.policy.prompts import PromptTemplate
 from squish_pl.policy.rollout import RolloutSettings, SamplingSettings
 from squish_pl.rl.advantages import group_advantages, zero_spread
+from squish_pl.rl.entropy_control import EntropyControl
 from squish_pl.rl.experience import make_experience
 from squish_pl.rl.figures import PassTotals, policy_figures, reward_figures, rollout_figures
 from squish_pl.rl.learner import Learner, LearnSettings
@@ -69,6 +70,8 @@ class SquishModule(LightningModule):
             SquishNovel, Measured, OwnInformation, or a class of your own).
         learn: Advantages, policy passes, and what invalid summaries earn.
         loss: What a policy pass minimises, by class_path and init_args: ClippedLoss, or a class of your own.
+        entropy: What holds the policy's entropy near a target, by class_path and init_args: RepoR, EntropyBonus,
+            Adapo, KlCov, or a class of your own; by default nothing.
         optimizer: AdamW's settings.
         memory: What the run may take of the device's memory, and how it uses it.
         validation: Budgets, temperature and audit of validations.
@@ -89,6 +92,7 @@ class SquishModule(LightningModule):
         rewards: list[Reward] = [Squish()],
         learn: LearnSettings = LearnSettings(),
         loss: PolicyLoss = ClippedLoss(),
+        entropy: Optional[EntropyControl] = None,
         optimizer: OptimizerSettings = OptimizerSettings(),
         memory: MemorySettings = MemorySettings(),
         validation: ValidationSettings = ValidationSettings(),
@@ -97,7 +101,7 @@ class SquishModule(LightningModule):
         self.automatic_optimization = False
         self.base_model, self.adapter, self.lora, self.prompt = base_model, adapter, lora, prompt
         self.rollout, self.score, self.reference = rollout, score, reference
-        self.rewards, self.learn, self.loss = list(rewards), learn, loss
+        self.rewards, self.learn, self.loss, self.entropy = list(rewards), learn, loss, entropy
         self.optimizer, self.memory, self.validation = optimizer, memory, validation
         self.measures = carried_measures(score.measures, self.rewards)
         groups = (lora, prompt, rollout, score, reference, learn, optimizer, memory, validation)
@@ -105,7 +109,11 @@ class SquishModule(LightningModule):
         found += [problem for settings in groups for problem in settings.problems()]
         found += adapter_problems(adapter) + reward_problems(self.rewards) + key_problems(self.measures)
         found += [f"loss ({type(loss).__name__}): {problem}" for problem in loss.problems()]
+        if entropy is not None:
+            wrong = entropy.problems(loss, learn.policy_passes)
+            found += [f"entropy ({type(entropy).__name__}): {problem}" for problem in wrong]
         report_problems(f"model.{problem}" for problem in found)
+        self.loss = loss if entropy is None else entropy.attach(loss)
 
         self.clock = PhaseClock()
         self.round = 0  #: batches trained on, over all stops and resumptions
@@ -162,10 +170,11 @@ class SquishModule(LightningModule):
         if self.validation.audit is not None:  # between validations it waits in the CPU's memory
             audit = EnsembleScorer([load_scorer(self.validation.audit, score, "cpu")], "mean", device)
         self.validator = Validator(self.scorer, audit)
-        plan = MemoryPlan(Costs(backbone), self.memory, own.limit, self.optimizer.offload)
+        costs = Costs(backbone, entropy_gradient=self.entropy is not None)
+        plan = MemoryPlan(costs, self.memory, own.limit, self.optimizer.offload)
         self.engine = Engine(backbone, plan, self.prompt, self.memory.passes, self.memory.compile)
-        temperature, old = self.rollout.temperature, self.learn.old_log_probs
-        self.learner = Learner(backbone, plan, self.clock, self.loss, temperature, old, self._backward)
+        asked = self.loss, self.rollout.temperature, self.learn.old_log_probs, self._backward, self.entropy
+        self.learner = Learner(backbone, plan, self.clock, *asked)
 
     @property
     def validated(self) -> list[Validated]:
@@ -192,13 +201,17 @@ class SquishModule(LightningModule):
         rewards = torch.stack([group.total for group in rewarded])
         advantages = group_advantages(rewards, self.learn.advantage)
         rows = make_experience(groups, advantages, zero_spread(rewards))
+        rollouts = rollout_figures(groups)
+        if self.entropy is not None:
+            self.entropy.observe(rollouts["rollout/entropy"])
         with self.clock(POLICY, self.device):
             passes = self.update(rows)
         self.round += 1
         self.figures = {
-            **rollout_figures(groups),
+            **rollouts,
             **reward_figures(rewarded, scores),
             **policy_figures(passes),
+            **({} if self.entropy is None else self.entropy.figures()),
             "optim/learning_rate": self._optimizer.param_groups[0]["lr"],
             **getattr(getattr(self._trainer, "datamodule", None), "figures", {}),
         }
@@ -308,7 +321,7 @@ class SquishModule(LightningModule):
         self.backbone.load_adapter_state(state_dict)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the round, the base's fingerprint, past validations and the random state."""
+        """Adds the round, the base's fingerprint, past validations, the random state and the entropy control's."""
         checkpoint["squish"] = {
             "round": self.round,
             "base": self.base_model.base,
@@ -317,6 +330,8 @@ class SquishModule(LightningModule):
             "random": random_state(),
             "engine": self.engine.state(),
         }
+        if self.entropy is not None:
+            checkpoint["squish"]["entropy"] = {type(self.entropy).__name__: self.entropy.state_dict()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes them back.
@@ -333,6 +348,9 @@ class SquishModule(LightningModule):
         self.validations = mine["validations"]
         self._random_state = mine["random"]
         self.engine.resume(mine["engine"])
+        state = mine.get("entropy", {}).get(type(self.entropy).__name__)
+        if self.entropy is not None and state is not None:  # a control of another kind begins anew
+            self.entropy.load_state_dict(state)
 
     def on_train_start(self) -> None:
         """Puts a resumed run right: its random state, and the optimiser's settings where they have changed."""

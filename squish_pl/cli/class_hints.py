@@ -14,6 +14,7 @@ _CONTENDERS = (
 #: last part of a key -> what it names, and which there are
 _KINDS = {
     "contenders": ("contender", _CONTENDERS),
+    "entropy": ("control of the entropy", "RepoR, EntropyBonus, Adapo, KlCov"),
     "loss": ("loss", "ClippedLoss"),
     "measure": ("measure", _MEASURES),
     "measures": ("measure", _MEASURES),

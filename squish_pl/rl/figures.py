@@ -68,6 +68,7 @@ class PassTotals:
         entropy: Sum of the distributions' entropies, nats.
         sampling_gap: Sum of the distances between a token's log-prob now and as it was drawn, nats.
         grad_norm: Norm of the adapter's gradient before clipping.
+        penalty: What the entropy control added to the loss, where it added anything.
         log_probs: Each row's log-probs.
     """
 
@@ -77,6 +78,7 @@ class PassTotals:
     entropy: float = 0.0
     sampling_gap: float = 0.0
     grad_norm: float = 0.0
+    penalty: float | None = None
     log_probs: list[Tensor] = field(default_factory=list)
 
     def add(
@@ -112,6 +114,8 @@ def policy_figures(passes: Sequence[PassTotals]) -> dict[str, float]:
         "loss/policy": mean([p.loss for p in passes]),
         "policy/grad_norm": mean([p.grad_norm for p in passes]),
     }
+    if penalties := [p.penalty for p in passes if p.penalty is not None]:
+        figures["entropy/penalty"] = mean(penalties)
     if not passes[0].tokens:  # every group was skipped: there is no token to speak of
         return figures
     sums = {

@@ -5,14 +5,16 @@ import pytest
 
 from squish_pl.callbacks import EntropyMonitor
 from squish_pl.errors import ConfigError
+from squish_pl.rl.entropy_control import RepoR
 
 FINE = {"rollout/entropy": 2.0, "rollout/distinct": 1.0, "reward/std": 0.02, "reward/zero_spread": 0.0}
 
 
-def feed(monitor, *rounds, trainer=None):
+def feed(monitor, *rounds, trainer=None, control=None):
     trainer = trainer or SimpleNamespace(should_stop=False)
     for changes in rounds:
-        monitor.on_train_batch_end(trainer, SimpleNamespace(figures=FINE | changes), None, None, 0)
+        module = SimpleNamespace(figures=FINE | changes, entropy=control)
+        monitor.on_train_batch_end(trainer, module, None, None, 0)
     return trainer
 
 
@@ -34,6 +36,14 @@ def test_warns_once_when_the_average_crosses_and_again_after_a_recovery(key, bad
     feed(monitor, {}, {})  # recovered
     feed(monitor, {key: bad}, {key: bad})
     assert len(warnings(caplog)) == 2
+
+
+def test_names_the_control_to_switch_on_or_its_target(caplog):
+    low = [{"rollout/entropy": 0.0}] * 2
+    feed(EntropyMonitor(window=2), *low)
+    assert "or switch on a control of the entropy, such as model.entropy: RepoR" in warnings(caplog)[0]
+    feed(EntropyMonitor(window=2), *low, control=RepoR(1.0))
+    assert "or raise the target of model.entropy" in warnings(caplog)[1]
 
 
 def test_waits_for_a_whole_window(caplog):

@@ -111,10 +111,11 @@ def test_the_examples_of_the_documents_run(tiny_model_folder, tmp_path, capsys, 
     text = (ROOT / "docs" / "extending.md").read_text()
     for name, code in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", text, re.S):
         (tmp_path / name).write_text(code)
-    names = ("my_losses", "my_rewards", "my_measures", "my_thrift", "my_contenders")
+    names = ("my_losses", "my_controls", "my_rewards", "my_measures", "my_thrift", "my_contenders")
     assert {path.stem for path in tmp_path.glob("*.py")} == set(names)
     monkeypatch.syspath_prepend(tmp_path)
     own = ["--model.loss=my_losses.Reinforce", "--model.loss.scale=0.5"]
+    own += ["--model.entropy={class_path: my_controls.Damped, init_args: {target: 2.0}}"]
     own += ["--model.rewards=[Squish, {class_path: my_rewards.Brevity, init_args: {weight: 0.05}}]"]
     code, _, err = run_cli(["fit", *tiny_arguments(tiny_model_folder, tmp_path, rounds=1), *own], capsys)
     assert code == 0, err
