@@ -129,6 +129,7 @@ class SquishModule(LightningModule):
         self.round = 0  #: batches trained on, over all stops and resumptions
         self.warming = False  #: whether the optimiser is that of the warm start
         self.figures: dict[str, float] = {}  #: of the last round, by dashboard key
+        self._logged: set[str] = set()
         self.validations: dict[int, dict[str, float]] = {}  #: figures of each validation, by the round before it
 
     # ---- the model ----
@@ -429,6 +430,10 @@ class SquishModule(LightningModule):
         shown = {"reward/mean": "reward", "rollout/entropy": "entropy"}
         if self._given:
             shown = {"warm/reward": "reward", "warm/entropy": "entropy"}
+        # a figure that a round does not have would be written again as it was before
+        for key in self._logged - figures.keys():
+            self.trainer._results.pop(f"training_step.{key}", None)  # type: ignore[union-attr]
+        self._logged = set(figures)
         # "step" is Lightning's name for the horizontal axis: rounds, whatever the number of optimiser steps
         self.log_dict(figures | {"step": float(self.round)}, batch_size=batch_size)
         for key in shown.keys() & figures.keys():
