@@ -85,7 +85,7 @@ class WarmStartSettings:
 
     def kept_of(self, size: int) -> int:
         """How many summaries of a group are learnt at most."""
-        return math.ceil(self.keep * size - 1e-9) if self.keep < 1 else int(self.keep)
+        return max(1, math.ceil(self.keep * size - 1e-9)) if self.keep < 1 else int(self.keep)
 
     def describe(self, group_size: int) -> str:
         """What the warm start is, in a line."""

@@ -77,7 +77,7 @@ def test_an_empty_summary_and_one_of_which_a_reward_cannot_tell_are_never_learnt
 
 
 def test_a_share_of_a_group_is_rounded_up_without_rounding_errors():
-    kept = [WarmStartSettings(keep=keep).kept_of(size) for keep, size in ((0.1, 30), (0.25, 6), (0.01, 4), (3, 8))]
+    kept = [WarmStartSettings(keep=keep).kept_of(size) for keep, size in ((0.1, 30), (0.25, 6), (1e-12, 4), (3, 8))]
     assert kept == [3, 2, 1, 3]
 
 
