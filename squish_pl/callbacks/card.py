@@ -86,6 +86,8 @@ def model_card(module: SquishModule, documents: str, figures: Mapping[str, float
         "longest completion": f"{module.rollout.max_new_tokens} tokens",
         "temperature": module.rollout.temperature,
     }
+    if module.warm_start.rounds:
+        settings["warm start"] = module.warm_start.describe(module.rollout.group_size)
     return _CARD.format(
         base=module.base_model.base.replace('"', ""),
         round=module.round,

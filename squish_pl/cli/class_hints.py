@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 
 _REWARDS = "Squish, SquishNovel, Measured, OwnInformation"
-_MEASURES = "Squish, Novel, SmoothNovel, Clipped, Positive, Support, SupportGain, Contrast, Weighted"
+_MEASURES = (
+    "Fair, Squish, Novel, SmoothNovel, AlignedNovel, BeyondCopying, Clipped, Positive, Support, WeakestSupport, "
+    "SupportGain, Ending, Contrast, Weighted"
+)
 _CONTENDERS = (
     "LocalModel, Endpoint, GivenSummaries, Opening, BestSentences, RandomSentences, Highlights, an attack of "
     "attacks.yaml"

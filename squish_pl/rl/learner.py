@@ -133,7 +133,7 @@ class Learner:
         sampled = torch.cat([row.old_log_probs for row in part]).to(log_probs)
         old = log_probs.detach() if first and self.old_log_probs == "first_pass" else sampled
         advantages, weights = (
-            torch.tensor(values).repeat_interleave(lengths).to(log_probs)
+            torch.tensor(values, dtype=torch.float64).repeat_interleave(lengths).to(log_probs)
             for values in ([row.advantage for row in part], [row.weight for row in part])
         )
         loss_function = self._compiled_loss if self.backbone.compiled else self.loss

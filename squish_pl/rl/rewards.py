@@ -168,11 +168,13 @@ class GroupRewards:
         total: [G] float64, what is learnt from.
         valid: [G] bool: parsed, not empty and within the budget.
         parts: Each component's [G] float64 before its weight, by name.
+        counts: [G] bool: valid, and all components could tell: the total is not that of the rule for invalid ones.
     """
 
     total: Tensor
     valid: Tensor
     parts: dict[str, Tensor]
+    counts: Tensor
 
 
 def group_rewards(
@@ -190,7 +192,7 @@ def group_rewards(
             raise ValueError(f"the reward {name!r} gave {tuple(part.shape)}: expected one number for each of the group")
     counted = [reward.weight * parts[reward.name] for reward in rewards if reward.weight]  # 0 * NaN would count
     total = sum(counted, torch.zeros(len(valid)).double())
-    return GroupRewards(invalid.apply(total, valid), valid, parts)
+    return GroupRewards(invalid.apply(total, valid), valid, parts, valid & ~total.isnan())
 
 
 def carried_measures(measures: Iterable[Measure], rewards: Iterable[Reward]) -> list[Measure]:

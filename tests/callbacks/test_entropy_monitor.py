@@ -54,6 +54,15 @@ def test_waits_for_a_whole_window(caplog):
     assert len(warnings(caplog)) == 1
 
 
+def test_rounds_of_a_warm_start_are_not_looked_at(caplog):
+    monitor = EntropyMonitor(window=2)
+    feed(monitor, *[{"reward/zero_spread": 1.0, "warm/loss": 3.0}] * 3, {"reward/zero_spread": 1.0})
+    assert not warnings(caplog)
+    feed(monitor, {"reward/zero_spread": 1.0})
+    assert len(warnings(caplog)) == 1
+    monitor.on_train_batch_end(None, SimpleNamespace(figures={"warm/loss": 1.0}), None, None, 0)
+
+
 def test_stops_the_run_only_if_told_to():
     low = [{"rollout/entropy": 0.0}] * 2
     assert not feed(EntropyMonitor(window=2), *low).should_stop

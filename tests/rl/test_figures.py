@@ -46,7 +46,8 @@ def group_of(total, valid, **parts):
     def double(values):
         return torch.tensor(values, dtype=torch.float64)
 
-    return GroupRewards(double(total), torch.tensor(valid), {name: double(part) for name, part in parts.items()})
+    valid = torch.tensor(valid)
+    return GroupRewards(double(total), valid, {name: double(part) for name, part in parts.items()}, valid)
 
 
 def test_rewards():

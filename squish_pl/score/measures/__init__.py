@@ -2,6 +2,7 @@
 
 from squish_pl.score.measures.base import Measure
 from squish_pl.score.measures.copies import AlignedNovel, BeyondCopying, Novel, SmoothNovel
+from squish_pl.score.measures.fair import Fair
 from squish_pl.score.measures.savings import Clipped, Contrast, Positive, Squish
 from squish_pl.score.measures.support import Ending, Support, SupportGain, WeakestSupport
 from squish_pl.score.measures.weighted import Weighted
@@ -12,6 +13,7 @@ __all__ = [
     "Clipped",
     "Contrast",
     "Ending",
+    "Fair",
     "Measure",
     "Novel",
     "Positive",

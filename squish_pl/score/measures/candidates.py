@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from squish_pl.score.measures.base import Measure
 from squish_pl.score.measures.copies import AlignedNovel, BeyondCopying, Novel, SmoothNovel
+from squish_pl.score.measures.fair import Fair
 from squish_pl.score.measures.savings import Clipped, Positive, Squish
 from squish_pl.score.measures.support import Ending, Support, SupportGain, WeakestSupport
 
 
 def default_measures() -> list[Measure]:
-    """One of each that needs no other document, the score itself first."""
+    """One of each that needs no other document, the fair score first."""
     savings: list[Measure] = [Squish(), Clipped(), Positive()]
     copies: list[Measure] = [Novel(), SmoothNovel(), AlignedNovel(), BeyondCopying()]
-    return [*savings, *copies, Support(), WeakestSupport(), SupportGain(), Ending()]
+    return [Fair(), *savings, *copies, Support(), WeakestSupport(), SupportGain(), Ending()]
