@@ -94,7 +94,12 @@ def main(
     results = alternate(ways, repeats, model.device)
     share = results["bare forward, no head"]["median_s"] / results["scorer"]["median_s"]
     support = results["scorer, with the summaries' likelihoods"]["median_s"] / results["scorer"]["median_s"]
-    settings |= {"tokens": tokens, "padding": 1 - tokens / padded, "share_of_bare_speed": share, "support_cost": support}
+    settings |= {
+        "tokens": tokens,
+        "padding": 1 - tokens / padded,
+        "share_of_bare_speed": share,
+        "support_cost": support,
+    }
     title = f"scoring {tokens} tokens, {1 - tokens / padded:.1%} padding: {share:.2f} of the bare forward's speed, "
     title += f"{support:.2f} times the time with support"
     report(title, results, settings, json)
