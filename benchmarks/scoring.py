@@ -12,7 +12,7 @@ import torch
 from common import Model, alternate, make_backbone, report
 from jsonargparse import auto_cli
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from squish_pl.lm.cutting import cut_to_tokens
 from squish_pl.score.reference import FrozenModel
@@ -26,9 +26,9 @@ class Recorder(FrozenModel):
         super().__init__(model)
         self.batches: list[Tensor] = []
 
-    def hidden(self, input_ids: Tensor) -> Tensor:
+    def hidden(self, input_ids: Tensor, cache: Cache | None = None) -> Tensor:
         self.batches.append(input_ids)
-        return super().hidden(input_ids)
+        return super().hidden(input_ids, cache)
 
 
 def main(
@@ -89,11 +89,19 @@ def main(
         "bare forward, no head": bare,
         "head and log-softmax, all positions": plain,
         "scorer": lambda: scorer.score_batch(requests),
+        "scorer, with the summaries' likelihoods": lambda: scorer.evidence(requests, needs={"support"}),
     }
     results = alternate(ways, repeats, model.device)
     share = results["bare forward, no head"]["median_s"] / results["scorer"]["median_s"]
-    settings |= {"tokens": tokens, "padding": 1 - tokens / padded, "share_of_bare_speed": share}
-    title = f"scoring {tokens} tokens, {1 - tokens / padded:.1%} padding: {share:.2f} of the bare forward's speed"
+    support = results["scorer, with the summaries' likelihoods"]["median_s"] / results["scorer"]["median_s"]
+    settings |= {
+        "tokens": tokens,
+        "padding": 1 - tokens / padded,
+        "share_of_bare_speed": share,
+        "support_cost": support,
+    }
+    title = f"scoring {tokens} tokens, {1 - tokens / padded:.1%} padding: {share:.2f} of the bare forward's speed, "
+    title += f"{support:.2f} times the time with support"
     report(title, results, settings, json)
 
 

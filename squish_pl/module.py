@@ -5,6 +5,8 @@
                                            v                        v
                         K x [policy pass: slices of rows, one optimiser step]   adapter on, gradients
 
+Rounds of the warm start, where there are any, come first: the best summaries are learnt instead of advantages.
+
 What differs from the papers:
     - no KL penalty: the clip alone holds the policy back (as in DAPO); the reference only measures
     - the advantage is the reward minus its group's mean; dividing by the standard deviation is an option
@@ -14,6 +16,7 @@ What differs from the papers:
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -39,19 +42,33 @@ from squish_pl.policy.memory.plan import MemoryPlan, MemorySettings
 from squish_pl.policy.prompts import PromptTemplate
 from squish_pl.policy.rollout import RolloutSettings, SamplingSettings
 from squish_pl.rl.advantages import group_advantages, zero_spread
+from squish_pl.rl.entropy_control import EntropyControl
 from squish_pl.rl.experience import make_experience
 from squish_pl.rl.figures import PassTotals, policy_figures, reward_figures, rollout_figures
 from squish_pl.rl.learner import Learner, LearnSettings
 from squish_pl.rl.losses import ClippedLoss, PolicyLoss
-from squish_pl.rl.optimizer import OptimizerSettings, apply_settings, make_optimizer, state_on_device
+from squish_pl.rl.optimizer import OptimizerSettings, apply_settings, begin_anew, make_optimizer, state_on_device
 from squish_pl.rl.phases import POLICY, ROLLOUT, SCORING, PhaseClock
 from squish_pl.rl.rewards import GroupRewards, Reward, Squish, carried_measures, group_rewards, reward_problems
 from squish_pl.rl.validation import Validated, ValidationSettings, Validator, key_problems
+from squish_pl.rl.warm_start import (
+    CrossEntropy,
+    WarmStartSettings,
+    budget_used,
+    choose_lessons,
+    given_groups,
+    make_lessons,
+    tell_warm_round,
+    used_figures,
+    warm_figures,
+)
 from squish_pl.score.ensemble import EnsembleScorer, ReferenceSettings, load_scorer
 from squish_pl.score.scorer import Scorer, ScoreRequest, SquishScorer
 from squish_pl.score.settings import ScoreSettings
 from squish_pl.seeds import choose, derive_seed, random_state, restore_random_state
 from squish_pl.types import Document, DocumentBatch, Experience, Prompt, Rollouts, Scores
+
+log = logging.getLogger(__name__)
 
 
 class SquishModule(LightningModule):
@@ -69,9 +86,12 @@ class SquishModule(LightningModule):
             SquishNovel, Measured, OwnInformation, or a class of your own).
         learn: Advantages, policy passes, and what invalid summaries earn.
         loss: What a policy pass minimises, by class_path and init_args: ClippedLoss, or a class of your own.
+        entropy: What holds the policy's entropy near a target, by class_path and init_args: RepoR, EntropyBonus,
+            Adapo, KlCov, or a class of your own; by default nothing.
         optimizer: AdamW's settings.
         memory: What the run may take of the device's memory, and how it uses it.
         validation: Budgets, temperature and audit of validations.
+        warm_start: Rounds before the reinforcement that learn good summaries by cross-entropy; none by default.
 
     Attributes:
         measures: What is measured beside SQUISH and SQUISH-novel: those of `score`, and what the rewards need.
@@ -89,27 +109,35 @@ class SquishModule(LightningModule):
         rewards: list[Reward] = [Squish()],
         learn: LearnSettings = LearnSettings(),
         loss: PolicyLoss = ClippedLoss(),
+        entropy: Optional[EntropyControl] = None,
         optimizer: OptimizerSettings = OptimizerSettings(),
         memory: MemorySettings = MemorySettings(),
         validation: ValidationSettings = ValidationSettings(),
+        warm_start: WarmStartSettings = WarmStartSettings(),
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.base_model, self.adapter, self.lora, self.prompt = base_model, adapter, lora, prompt
         self.rollout, self.score, self.reference = rollout, score, reference
-        self.rewards, self.learn, self.loss = list(rewards), learn, loss
-        self.optimizer, self.memory, self.validation = optimizer, memory, validation
+        self.rewards, self.learn, self.loss, self.entropy = list(rewards), learn, loss, entropy
+        self.optimizer, self.memory, self.validation, self.warm_start = optimizer, memory, validation, warm_start
         self.measures = carried_measures(score.measures, self.rewards)
-        groups = (lora, prompt, rollout, score, reference, learn, optimizer, memory, validation)
+        groups = (lora, prompt, rollout, score, reference, learn, optimizer, memory, validation, warm_start)
         found = [f"base_model.{problem}" for problem in base_model.problems()]
         found += [problem for settings in groups for problem in settings.problems()]
         found += adapter_problems(adapter) + reward_problems(self.rewards) + key_problems(self.measures)
         found += [f"loss ({type(loss).__name__}): {problem}" for problem in loss.problems()]
+        if entropy is not None:
+            wrong = entropy.problems(loss, learn.policy_passes)
+            found += [f"entropy ({type(entropy).__name__}): {problem}" for problem in wrong]
         report_problems(f"model.{problem}" for problem in found)
+        self.loss = loss if entropy is None else entropy.attach(loss)
 
         self.clock = PhaseClock()
         self.round = 0  #: batches trained on, over all stops and resumptions
+        self.warming = False  #: whether the optimiser is that of the warm start
         self.figures: dict[str, float] = {}  #: of the last round, by dashboard key
+        self._logged: set[str] = set()
         self.validations: dict[int, dict[str, float]] = {}  #: figures of each validation, by the round before it
 
     # ---- the model ----
@@ -162,10 +190,12 @@ class SquishModule(LightningModule):
         if self.validation.audit is not None:  # between validations it waits in the CPU's memory
             audit = EnsembleScorer([load_scorer(self.validation.audit, score, "cpu")], "mean", device)
         self.validator = Validator(self.scorer, audit)
-        plan = MemoryPlan(Costs(backbone), self.memory, own.limit, self.optimizer.offload)
+        costs = Costs(backbone, entropy_gradient=self.entropy is not None)
+        plan = MemoryPlan(costs, self.memory, own.limit, self.optimizer.offload)
         self.engine = Engine(backbone, plan, self.prompt, self.memory.passes, self.memory.compile)
         temperature, old = self.rollout.temperature, self.learn.old_log_probs
-        self.learner = Learner(backbone, plan, self.clock, self.loss, temperature, old, self._backward)
+        self.learner = Learner(backbone, plan, self.clock, self.loss, temperature, old, self._backward, self.entropy)
+        self.warm_learner = Learner(backbone, plan, self.clock, CrossEntropy(), temperature, backward=self._backward)
 
     @property
     def validated(self) -> list[Validated]:
@@ -180,25 +210,28 @@ class SquishModule(LightningModule):
     # ---- a round of training ----
 
     def training_step(self, batch: DocumentBatch, batch_idx: int) -> None:
-        """One round: rollouts, rewards, advantages, K optimiser steps."""
+        """One round: rollouts, rewards, advantages, K optimiser steps; or one of the warm start."""
         self.clock.start_round()
+        self._take_phase(self.round < self.warm_start.rounds)
         with self.clock(ROLLOUT, self.device):
-            groups = self.sample(self.training_prompts(batch.documents))
+            prompts = self.training_prompts(batch.documents)
+            groups = self.given(prompts) if self._given else self.sample(prompts)
         self.scorer.take_tokens()  # those of a validation in between are not this round's
         with self.clock(SCORING, self.device):
             scores = self.scorer.score_batch(_requests(groups))
             rewarded = self.judge(groups, scores)
         self.clock.tokens[SCORING] = self.scorer.take_tokens()
-        rewards = torch.stack([group.total for group in rewarded])
-        advantages = group_advantages(rewards, self.learn.advantage)
-        rows = make_experience(groups, advantages, zero_spread(rewards))
-        with self.clock(POLICY, self.device):
-            passes = self.update(rows)
+        used = [budget_used(group, self.tokenizer) for group in groups]
+        figures: dict[str, float] = {}
+        if not self._given:
+            figures = rollout_figures(groups) | used_figures(rewarded, used) | reward_figures(rewarded, scores)
+        if self.warming:
+            figures |= self._warm_up(groups, rewarded, used, len(batch))
+        else:
+            figures |= self._reinforce(groups, rewarded, figures["rollout/entropy"])
         self.round += 1
         self.figures = {
-            **rollout_figures(groups),
-            **reward_figures(rewarded, scores),
-            **policy_figures(passes),
+            **figures,
             "optim/learning_rate": self._optimizer.param_groups[0]["lr"],
             **getattr(getattr(self._trainer, "datamodule", None), "figures", {}),
         }
@@ -216,9 +249,15 @@ class SquishModule(LightningModule):
     def sample(self, prompts: Sequence[Prompt]) -> list[Rollouts]:
         """G summaries for each prompt; draws depend on seed, round and place in the batch alone."""
         seeds = [derive_seed(self.rollout.seed, "sample", self.round, self._rank, i) for i in range(len(prompts))]
-        groups = self.engine.sample(prompts, self.rollout.group_size, self.rollout.sampling, seeds)
+        size = self.warm_start.group_size if self.warming else None
+        groups = self.engine.sample(prompts, size or self.rollout.group_size, self.rollout.sampling, seeds)
         self.clock.tokens[ROLLOUT] += sum(int(g.mask.sum()) + len(g.prompt.token_ids) for g in groups)
         return groups
+
+    def given(self, prompts: Sequence[Prompt]) -> list[Rollouts]:
+        """The summaries that come with the documents, in place of samples; none for those that have none."""
+        self.engine.check(prompts, self.rollout.sampling)
+        return given_groups(prompts, self.prompt, self.tokenizer, self.rollout.max_new_tokens)
 
     def judge(self, groups: Sequence[Rollouts], scores: Sequence[Scores]) -> list[GroupRewards]:
         """What each group's summaries earn."""
@@ -227,13 +266,45 @@ class SquishModule(LightningModule):
             for group, score in zip(groups, scores, strict=True)
         ]
 
-    def update(self, rows: Sequence[Experience]) -> list[PassTotals]:
-        """K policy passes over the same rows, an optimiser step after each."""
+    def _reinforce(
+        self, groups: Sequence[Rollouts], rewarded: Sequence[GroupRewards], entropy: float
+    ) -> dict[str, float]:
+        """Learns from a round's advantages, its sampled entropy known; its figures."""
+        if self.entropy is not None:
+            self.entropy.observe(entropy)
+        rewards = torch.stack([group.total for group in rewarded])
+        advantages = group_advantages(rewards, self.learn.advantage)
+        with self.clock(POLICY, self.device):
+            passes = self.update(make_experience(groups, advantages, zero_spread(rewards)), self.learn.policy_passes)
+        return policy_figures(passes) | ({} if self.entropy is None else self.entropy.figures())
+
+    def _warm_up(
+        self, groups: Sequence[Rollouts], rewarded: Sequence[GroupRewards], used: Sequence[Tensor], documents: int
+    ) -> dict[str, float]:
+        """Learns the best of a round's summaries; its figures."""
+        chosen = [choose_lessons(*group, self.warm_start) for group in zip(groups, rewarded, used, strict=True)]
+        with self.clock(POLICY, self.device):
+            passes = self.update(make_lessons(groups, chosen), self.warm_start.passes or self.learn.policy_passes)
+        figures = warm_figures(documents, rewarded, used, chosen, passes)
+        tell_warm_round(self.round + 1, self.warm_start, figures)
+        return figures
+
+    def _take_phase(self, warm: bool) -> None:
+        """Begins or ends the warm start. Each phase has an optimiser of its own: gradients differ by magnitudes."""
+        if warm == self.warming:
+            return
+        self.warming = warm
+        if warm:
+            log.info("warm start: %s", self.warm_start.describe(self.rollout.group_size))
+        begin_anew(self._optimizer.optimizer, cast(LambdaLR, self.lr_schedulers()), self._optimizer_settings)
+
+    def update(self, rows: Sequence[Experience], passes: int) -> list[PassTotals]:
+        """Policy passes over the same rows, an optimiser step after each."""
         optimizer, schedule = self._optimizer, cast(LambdaLR, self.lr_schedulers())
-        passes: list[PassTotals] = []
-        for number in range(self.learn.policy_passes):
+        found: list[PassTotals] = []
+        for number in range(passes):
             totals = self.accumulate(rows, first=number == 0)
-            rows = self.learner.as_first_pass(rows, totals) if number == 0 else rows
+            rows = self._learner.as_first_pass(rows, totals) if number == 0 else rows
             totals.grad_norm = self._clip_gradients()
             if not math.isfinite(totals.loss + totals.grad_norm):
                 raise SquishError(
@@ -244,13 +315,13 @@ class SquishModule(LightningModule):
             with state_on_device(optimizer.optimizer, self.device, self.optimizer.offload):
                 optimizer.step()
             schedule.step()
-            passes.append(totals)
-        return passes
+            found.append(totals)
+        return found
 
     def accumulate(self, rows: Sequence[Experience], first: bool = False) -> PassTotals:
         """One policy pass: the gradient of the whole batch; see `Learner.accumulate`."""
         self.engine.get_ready()
-        return self.learner.accumulate(rows, first)
+        return self._learner.accumulate(rows, first)
 
     def _backward(self, loss: Tensor) -> None:
         if self._trainer is None:
@@ -308,15 +379,18 @@ class SquishModule(LightningModule):
         self.backbone.load_adapter_state(state_dict)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the round, the base's fingerprint, past validations and the random state."""
+        """Adds the round, the base's fingerprint, past validations, the random state and the entropy control's."""
         checkpoint["squish"] = {
             "round": self.round,
+            "warming": self.warming,
             "base": self.base_model.base,
             "base_fingerprint": self.backbone.fingerprint,
             "validations": self.validations,
             "random": random_state(),
             "engine": self.engine.state(),
         }
+        if self.entropy is not None:
+            checkpoint["squish"]["entropy"] = {type(self.entropy).__name__: self.entropy.state_dict()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes them back.
@@ -330,13 +404,17 @@ class SquishModule(LightningModule):
             raise CheckpointError("expected a checkpoint written by this application, but this one is another's")
         check_base(mine["base_fingerprint"], self.backbone.fingerprint, f"the checkpoint (of {mine['base']})")
         self.round = mine["round"]
+        self.warming = mine.get("warming", False)
         self.validations = mine["validations"]
         self._random_state = mine["random"]
         self.engine.resume(mine["engine"])
+        state = mine.get("entropy", {}).get(type(self.entropy).__name__)
+        if self.entropy is not None and state is not None:  # a control of another kind begins anew
+            self.entropy.load_state_dict(state)
 
     def on_train_start(self) -> None:
         """Puts a resumed run right: its random state, and the optimiser's settings where they have changed."""
-        apply_settings(self._optimizer.optimizer, cast(LambdaLR, self.lr_schedulers()), self.optimizer)
+        apply_settings(self._optimizer.optimizer, cast(LambdaLR, self.lr_schedulers()), self._optimizer_settings)
         if hasattr(self, "_random_state"):
             restore_random_state(self._random_state)
             del self._random_state
@@ -348,6 +426,19 @@ class SquishModule(LightningModule):
         return cast(LightningOptimizer, self.optimizers())
 
     @property
+    def _optimizer_settings(self) -> OptimizerSettings:
+        return self.warm_start.optimizer(self.optimizer) if self.warming else self.optimizer
+
+    @property
+    def _learner(self) -> Learner:
+        return self.warm_learner if self.warming else self.learner
+
+    @property
+    def _given(self) -> bool:
+        """Whether the round's summaries come with the documents."""
+        return self.warming and self.warm_start.source == "highlights"
+
+    @property
     def _rank(self) -> int:
         return self.global_rank if self._trainer is not None else 0
 
@@ -355,10 +446,16 @@ class SquishModule(LightningModule):
         if self._trainer is None:
             return
         shown = {"reward/mean": "reward", "rollout/entropy": "entropy"}
+        if self._given:
+            shown = {"warm/reward": "reward", "warm/entropy": "entropy"}
+        # a figure that a round does not have would be written again as it was before
+        for key in self._logged - figures.keys():
+            self.trainer._results.pop(f"training_step.{key}", None)  # type: ignore[union-attr]
+        self._logged = set(figures)
         # "step" is Lightning's name for the horizontal axis: rounds, whatever the number of optimiser steps
         self.log_dict(figures | {"step": float(self.round)}, batch_size=batch_size)
-        for key, name in shown.items():
-            self.log(name, figures[key], prog_bar=True, logger=False, batch_size=batch_size)
+        for key in shown.keys() & figures.keys():
+            self.log(shown[key], figures[key], prog_bar=True, logger=False, batch_size=batch_size)
 
 
 def _requests(groups: Sequence[Rollouts]) -> list[ScoreRequest]:

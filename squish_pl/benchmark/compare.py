@@ -16,12 +16,13 @@ from squish_pl.benchmark.contenders.base import Contender, distinct
 from squish_pl.benchmark.contenders.baselines import Highlights
 from squish_pl.benchmark.findings import Findings
 from squish_pl.benchmark.gather import contenders_in_order, shown_documents, usage
-from squish_pl.benchmark.leaderboard import RankBy, combined_name, leaderboard
+from squish_pl.benchmark.leaderboard import combined_name, leaderboard
 from squish_pl.benchmark.published import PublishedScore
 from squish_pl.benchmark.records import text_hash
 from squish_pl.benchmark.references import Reference, dtype_name
 from squish_pl.benchmark.resistance import resistance
 from squish_pl.benchmark.runner import Asked
+from squish_pl.benchmark.scores import Score, name_problems, rank_problems, scores_of
 from squish_pl.benchmark.store import Store
 from squish_pl.budget import Budget
 from squish_pl.data.filters import cut_document
@@ -41,7 +42,7 @@ class Comparison:
         references: Models that measure; with several, their scores combined are ranked too.
         budgets: Caps, as text.
         score: Of the score.
-        rank_by: The score that decides the ranking.
+        rank_by: Key of the score that decides the ranking: "squish", "novel", or the name of a measure with a zero.
         original_rules: The original's: cut summaries that are slightly too long, drop those that score 0, leave out
             contenders of whose tasks less than four fifths are left.
         shown: Documents that are kept for looking at, with each token's savings.
@@ -54,7 +55,7 @@ class Comparison:
     references: Sequence[Reference]
     budgets: Sequence[str]
     score: ScoreSettings = field(default_factory=ScoreSettings)
-    rank_by: RankBy = "squish"
+    rank_by: str = "squish"
     original_rules: bool = False
     shown: int = 200
     published: Sequence[PublishedScore] = ()
@@ -90,7 +91,13 @@ class Comparison:
             )
         if self.shown < 0:
             found.append(f"shown must not be negative, but is {self.shown}")
+        found += rank_problems(self.rank_by, self.scores) + name_problems(self.score.measures)
         return found + self.score.problems()
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """All that a summary is scored by."""
+        return scores_of(self.score.measures)
 
     @property
     def has_attacks(self) -> bool:
@@ -141,7 +148,7 @@ def prepare(what: Comparison, documents: Sequence[Document], source: str, max_to
         _one_vocabulary(what.references)
         for contender in what.contenders:
             contender.tokenizer = tokenizer
-    room = [p for r in what.references for p in r.room_problems(documents, parsed, what.score.template, tokenizer)]
+    room = [p for r in what.references for p in r.room_problems(documents, parsed, what.score, tokenizer)]
     if room:
         raise ConfigError(room)
     if what.has_attacks and not any(document.highlights.strip() for document in documents):
@@ -153,6 +160,14 @@ def prepare(what: Comparison, documents: Sequence[Document], source: str, max_to
                 )
     asked = {contender: contender.tasks(documents, budgets) for contender in what.contenders}
     different = distinct(documents)
+    if len(different) == 1 and (lonely := [m.name for m in what.score.measures if "elsewhere" in m.needs]):
+        raise ConfigError(
+            [
+                f"score.measures: {name!r} lays each summary beside a document that it was not written of, but there "
+                "is one alone: take more documents, or leave the measure out"
+                for name in lonely
+            ]
+        )
     about = f"{len(different)} of {source}" + (f", cut to {max_tokens} tokens" if max_tokens else "")
     return Prepared(different, budgets, asked, about)
 
@@ -175,11 +190,11 @@ def compare(what: Comparison, work: Prepared, store: Store, device: torch.device
     rows = runner.answers(work.asked, store, what.references[0].tokenizer if what.original_rules else None)
     looked_at = work.documents[: what.shown]
     hashes = frozenset(text_hash(document.text) for document in looked_at)
-    identities = {reference: reference.identity(what.score, device) for reference in what.references}
+    identities = {reference: reference.identity(what.score, device, work.documents) for reference in what.references}
     for reference, identity in identities.items():
-        rows = runner.score(rows, reference, identity, what.score, device, store, hashes)
+        rows = runner.score(rows, reference, identity, what.score, device, store, hashes, work.documents)
     titles = [reference.title for reference in what.references]
-    board = leaderboard(rows, titles, what.rank_by, what.original_rules, what.rule)
+    board = leaderboard(rows, titles, what.rank_by, what.original_rules, what.rule, what.scores)
     order = contenders_in_order(board, rows)
     return Findings(
         title="SQUISH benchmark",
@@ -190,8 +205,10 @@ def compare(what: Comparison, work: Prepared, store: Store, device: torch.device
         usage=usage(rows, order),
         rows=rows,
         published=what.published,
-        documents=partial(shown_documents, looked_at, rows, order, identities, what.score.novel_ngram, store),
-        resistance=resistance(rows, titles, what.good),
+        documents=partial(
+            shown_documents, looked_at, rows, order, identities, what.score.novel_ngram, store, what.scores
+        ),
+        resistance=resistance(rows, titles, what.good, what.rule, what.scores),
     )
 
 
@@ -205,6 +222,7 @@ def _facts(what: Comparison, work: Prepared, device: torch.device) -> dict[str, 
         "references": ", ".join(references),
         "frame": what.score.template.frame,
         "copied": f"token n-grams of {what.score.novel_ngram} shared with the summary",
+        **({"measures": ", ".join(measure.name for measure in what.score.measures)} if what.score.measures else {}),
         "rules": "the original's" if what.original_rules else benchmarks,
         "made": f"{datetime.date.today():%d %B %Y} by squish-pl {__version__}",
     }

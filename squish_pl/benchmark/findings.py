@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from squish_pl.benchmark.leaderboard import Leaderboard, Row
@@ -20,8 +20,7 @@ class ShownSummary:
         sample: 0, 1, ...
         text: The summary as it was scored; None where there is none.
         verdict: Empty for a summary that counts; else why not, for people ("over the budget", "failed: ...").
-        squish: SQUISH; None where there is no score.
-        novel: SQUISH-novel; None where there is no score.
+        scores: By their keys, in the run's order; one is missing where there is none.
         length_used: Its length by its budget; None without a score.
         copied: Share of its tokens that lie in an n-gram of the document; None without a score.
         saved: For each of the document's spans, nats saved; None where nothing was measured.
@@ -34,8 +33,7 @@ class ShownSummary:
     sample: int
     text: str | None
     verdict: str = ""
-    squish: float | None = None
-    novel: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
     length_used: float | None = None
     copied: float | None = None
     saved: Sequence[float] | None = None

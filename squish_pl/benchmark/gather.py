@@ -12,6 +12,7 @@ from squish_pl.benchmark.findings import ShownDocument, ShownSummary, Usage
 from squish_pl.benchmark.leaderboard import Leaderboard, Row
 from squish_pl.benchmark.records import NOT_SCORED, Outcome, ScoreRecord, text_hash
 from squish_pl.benchmark.references import Reference
+from squish_pl.benchmark.scores import Score
 from squish_pl.benchmark.sentences import sentence_spans
 from squish_pl.benchmark.store import Store
 from squish_pl.benchmark.token_spans import by_span, token_spans
@@ -58,6 +59,7 @@ def shown_documents(
     references: Mapping[Reference, str],
     novel_ngram: int,
     store: Store,
+    scores: Sequence[Score],
 ) -> Iterator[ShownDocument]:
     """The documents to be looked at, one at a time, those of the first reference first.
 
@@ -68,6 +70,7 @@ def shown_documents(
         references: All of them, each with its `identity`.
         novel_ngram: Token n-grams of this length count as copied.
         store: With the savings.
+        scores: The run's.
     """
     place = {name: number for number, name in enumerate(order)}
     budgets = list(dict.fromkeys(row.task.budget for row in rows))
@@ -81,20 +84,24 @@ def shown_documents(
                 rows_of.get(hashed, []),
                 key=lambda row: (place[row.contender], budgets.index(row.task.budget), row.task.sample),
             )
-            yield _shown(document, own, reference, store.savings(identity, hashed), novel_ngram)
+            yield _shown(document, own, reference, store.savings(identity, hashed), novel_ngram, scores)
 
 
 def _shown(
-    document: Document, rows: Sequence[Row], reference: Reference, savings: Mapping[str, Tensor], novel_ngram: int
+    document: Document,
+    rows: Sequence[Row],
+    reference: Reference,
+    savings: Mapping[str, Tensor],
+    novel_ngram: int,
+    scores: Sequence[Score],
 ) -> ShownDocument:
     tokenizer = reference.tokenizer
     spans, span_of = token_spans(tokenizer, document.text)
     document_ids = encode(tokenizer, document.text)
     summaries = []
     for row in rows:
-        text, scores = row.text, row.scores.get(reference.title)
-        saved = savings.get(text_hash(text)) if text is not None and scores and scores.within_budget else None
-        nothing = 0.0 if row.outcome is Outcome.UNPARSABLE else None
+        text, known = row.text, row.scores.get(reference.title)
+        saved = savings.get(text_hash(text)) if text is not None and known and known.within_budget else None
         copied = None
         if saved is not None and text is not None:
             tokens = copied_tokens(document_ids, encode(tokenizer, text), novel_ngram)
@@ -105,11 +112,10 @@ def _shown(
                 budget=row.task.budget,
                 sample=row.task.sample,
                 text=text,
-                verdict=_verdict(row, scores),
-                squish=scores.score if scores else nothing,
-                novel=scores.novel_score if scores else nothing,
-                length_used=scores.length_used if scores and math.isfinite(scores.length_used) else None,
-                copied=scores.copied if scores else None,
+                verdict=_verdict(row, known),
+                scores=_values(row, known, scores),
+                length_used=known.length_used if known and math.isfinite(known.length_used) else None,
+                copied=known.copied if known else None,
                 saved=None if saved is None else by_span(saved.tolist(), span_of, len(spans)),
                 copied_spans=copied,
             )
@@ -124,6 +130,14 @@ def _shown(
         sentences=sentence_spans(document.text) or [(0, len(document.text))],
         summaries=summaries,
     )
+
+
+def _values(row: Row, known: ScoreRecord | None, scores: Sequence[Score]) -> dict[str, float]:
+    if known is None:
+        values = {score.key: score.nothing for score in scores if row.outcome is Outcome.UNPARSABLE}
+    else:
+        values = {score.key: known.value(score.key) for score in scores}
+    return {key: value for key, value in values.items() if not math.isnan(value)}
 
 
 def _verdict(row: Row, scores: ScoreRecord | None) -> str:

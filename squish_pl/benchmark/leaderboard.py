@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby, pairwise
 from statistics import fmean
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task
+from squish_pl.benchmark.scores import SCORES, Score
 from squish_pl.score.bootstrap import Estimate, estimate
 from squish_pl.score.ensemble import Rule
 
@@ -26,10 +27,7 @@ _ORIGINAL_RULES = (
     f"than {LEAST_COVERAGE:.0%} are left is left out. Summaries up to a tenth too long were cut to their budget before "
     "they were scored."
 )
-
-RankBy = Literal["squish", "novel"]
-
-SCORES = {"squish": "SQUISH", "novel": "SQUISH-novel"}  #: the scores of every summary, by key, with their names
+_NO_ZERO = "{}: summaries that are over the budget, empty or cannot be parsed are left out of its mean, not counted 0."
 
 _COMBINED: dict[Rule, Callable[[Sequence[float]], float]] = {"mean": fmean, "min": min}
 
@@ -72,12 +70,11 @@ class Standing:
         rank: From 1, by the score the leaderboard is ranked by.
         contender: Its name.
         is_baseline: Whether it is a baseline.
-        squish: SQUISH.
-        novel: SQUISH-novel.
+        scores: The means by the scores' keys, in the run's order.
         ahead: By how much it is ahead of the next in rank, over the documents both have, so it may be below zero;
             None for the last.
         resolved: Whether the interval of `ahead` leaves zero out; None for the last.
-        documents: Documents in the means.
+        documents: Documents in the means of scores that have a zero; others' leave out what does not count.
         coverage: Share of the tasks in the means.
         failed: Number of tasks without an answer or score.
         unparsable: Share of the answers.
@@ -92,8 +89,7 @@ class Standing:
     rank: int
     contender: str
     is_baseline: bool
-    squish: Estimate
-    novel: Estimate
+    scores: Mapping[str, Estimate]
     ahead: Estimate | None
     resolved: bool | None
     documents: int
@@ -104,6 +100,16 @@ class Standing:
     length_used: float
     copied: float
     is_attack: bool = False
+
+    @property
+    def squish(self) -> Estimate:
+        """SQUISH."""
+        return self.scores["squish"]
+
+    @property
+    def novel(self) -> Estimate:
+        """SQUISH-novel."""
+        return self.scores["novel"]
 
     @property
     def mark(self) -> str:
@@ -117,15 +123,17 @@ class Leaderboard:
 
     Attributes:
         standings: By budget and reference in the order given, then by rank.
-        rank_by: The score they are ranked by.
+        rank_by: Key of the score they are ranked by.
         original_rules: Whether the original's rules made it.
         notes: Sentences to be shown with them.
+        scores: The run's, in order.
     """
 
     standings: list[Standing]
-    rank_by: RankBy
+    rank_by: str
     original_rules: bool
     notes: list[str]
+    scores: Sequence[Score] = SCORES
 
     def groups(self) -> dict[tuple[str, str], list[Standing]]:
         """The standings of each (budget, reference)."""
@@ -143,9 +151,10 @@ def combined_name(rule: Rule) -> str:
 def leaderboard(
     rows: Iterable[Row],
     references: Sequence[str],
-    rank_by: RankBy = "squish",
+    rank_by: str = "squish",
     original_rules: bool = False,
     rule: Rule = "mean",
+    scores: Sequence[Score] = SCORES,
 ) -> Leaderboard:
     """Ranks contenders, for each budget and reference by itself.
 
@@ -153,21 +162,23 @@ def leaderboard(
         rows: One for each contender and task.
         references: Names of the references; with several, their scores combined are ranked too, over tasks that all
             scored.
-        rank_by: The score that decides.
+        rank_by: Key of the score that decides; it must have a zero.
         original_rules: Drop summaries that score 0 and leave out contenders under `LEAST_COVERAGE`. The rows' scores
             are those of summaries cut to their budget where they were up to a tenth too long (`runner.scored_text`).
         rule: How one score is made of several references', for each summary: their mean, or the lowest.
+        scores: The run's. A summary that does not count is worth 0; to a score without a zero it is worth nothing, and
+            left out of the mean.
     """
     by_budget: dict[str, list[Row]] = {}
     for row in rows:
         by_budget.setdefault(row.task.budget, []).append(row)
-    views: dict[str, tuple[str, ...]] = {name: (name,) for name in references}
-    if len(references) > 1:
-        views[combined_name(rule)] = tuple(references)
-    board = Leaderboard([], rank_by, original_rules, [_ORIGINAL_RULES] if original_rules else [])
+    board = Leaderboard([], rank_by, original_rules, [_ORIGINAL_RULES] if original_rules else [], scores)
+    board.notes.extend(_NO_ZERO.format(score.title) for score in scores if not score.has_zero)
     for budget, asked in by_budget.items():
-        for reference, names in views.items():
-            results = [_result(own, names, budget, reference, original_rules, rule) for own in _by_contender(asked)]
+        for reference, names in reference_views(references, rule).items():
+            results = [
+                _result(own, names, budget, reference, original_rules, rule, scores) for own in _by_contender(asked)
+            ]
             if original_rules:
                 few = [r.standing for r in results if r.standing.coverage < LEAST_COVERAGE]
                 board.notes.extend(f"Left out at {budget} ({reference}): {s.contender}, {s.coverage:.0%}" for s in few)
@@ -176,25 +187,32 @@ def leaderboard(
     return board
 
 
-def document_scores(rows: Iterable[Row], references: Sequence[str], rule: Rule, key: str) -> dict[str, float]:
-    """A contender's score of each document, by the document's hash.
+def reference_views(references: Sequence[str], rule: Rule) -> dict[str, tuple[str, ...]]:
+    """Whose scores stand under which name: each reference's under its own, then, of several, all combined."""
+    views: dict[str, tuple[str, ...]] = {name: (name,) for name in references}
+    if len(references) > 1:
+        views[combined_name(rule)] = tuple(references)
+    return views
+
+
+def document_scores(rows: Iterable[Row], references: Sequence[str], rule: Rule, score: Score) -> dict[str, float]:
+    """A contender's score of each document that has one, by the document's hash.
 
     Args:
         rows: The contender's, of one budget.
         references: Whose scores; several are combined.
         rule: How.
-        key: Of `SCORES`.
+        score: Which.
     """
-    counted = [counted for row in rows if (counted := _count(row, references, rule)) is not None]
-    return _by_document((one.document, getattr(one, key)) for one in counted)
+    counted = [counted for row in rows if (counted := _count(row, references, rule, [score])) is not None]
+    return _by_document((one.document, one.scores[score.key]) for one in counted)
 
 
 class _Counted(NamedTuple):
     """What an answer counts; length and copying are NaN where no summary was written."""
 
     document: str
-    squish: float
-    novel: float
+    scores: dict[str, float]
     unparsable: float
     over_budget: float
     length_used: float
@@ -202,11 +220,10 @@ class _Counted(NamedTuple):
 
 
 class _Result(NamedTuple):
-    """A contender's standing before it has a rank, and the scores it is made of, by document hash."""
+    """A contender's standing before it has a rank, and the scores it is made of, by their keys and document hash."""
 
     standing: Standing
-    squish: dict[str, float]
-    novel: dict[str, float]
+    scores: dict[str, dict[str, float]]
 
 
 def _by_contender(rows: Iterable[Row]) -> list[list[Row]]:
@@ -214,34 +231,46 @@ def _by_contender(rows: Iterable[Row]) -> list[list[Row]]:
     return [list(own) for _, own in groupby(ordered, key=lambda row: row.contender)]
 
 
-def _count(row: Row, references: Sequence[str], rule: Rule) -> _Counted | None:
+def _count(row: Row, references: Sequence[str], rule: Rule, scores: Sequence[Score]) -> _Counted | None:
     """What a row counts under references together, its scores by the rule and the rest on average; None: left out."""
     document = row.task.document_hash
     if row.outcome is Outcome.FAILED:
         return None
     if row.outcome is Outcome.UNPARSABLE:
-        return _Counted(document, 0.0, 0.0, 1.0, 0.0, math.nan, math.nan)
+        return _Counted(document, {score.key: score.nothing for score in scores}, 1.0, 0.0, math.nan, math.nan)
     if any(name not in row.scores for name in references):
         return None
-    scores = [row.scores[name] for name in references]
+    records = [row.scores[name] for name in references]
     return _Counted(
         document,
-        squish=_COMBINED[rule]([score.score if score.within_budget else 0.0 for score in scores]),
-        novel=_COMBINED[rule]([score.novel_score if score.within_budget else 0.0 for score in scores]),
+        {score.key: _combined(records, rule, score) for score in scores},
         unparsable=0.0,
-        over_budget=fmean(not score.within_budget for score in scores),
-        length_used=fmean(score.length_used for score in scores),
-        copied=fmean(score.copied for score in scores),
+        over_budget=fmean(not record.within_budget for record in records),
+        length_used=fmean(record.length_used for record in records),
+        copied=fmean(record.copied for record in records),
     )
 
 
+def _combined(records: Sequence[ScoreRecord], rule: Rule, score: Score) -> float:
+    """One score of several references'; NaN where one of them has none."""
+    values = [record.value(score.key) if record.within_budget else score.nothing for record in records]
+    return math.nan if any(map(math.isnan, values)) else _COMBINED[rule](values)
+
+
 def _result(
-    rows: Sequence[Row], references: Sequence[str], budget: str, reference: str, drop_zeros: bool, rule: Rule
+    rows: Sequence[Row],
+    references: Sequence[str],
+    budget: str,
+    reference: str,
+    drop_zeros: bool,
+    rule: Rule,
+    scores: Sequence[Score],
 ) -> _Result:
-    answered = [counted for row in rows if (counted := _count(row, references, rule)) is not None]
-    kept = [counted for counted in answered if counted.squish != 0] if drop_zeros else answered
-    squish = _by_document((counted.document, counted.squish) for counted in kept)
-    novel = _by_document((counted.document, counted.novel) for counted in kept)
+    answered = [counted for row in rows if (counted := _count(row, references, rule, scores)) is not None]
+    kept = [counted for counted in answered if counted.scores["squish"] != 0] if drop_zeros else answered
+    by_score = {
+        score.key: _by_document((counted.document, counted.scores[score.key]) for counted in kept) for score in scores
+    }
     # infinite where a short document's budget allows nothing
     lengths = [(counted.document, counted.length_used) for counted in answered if math.isfinite(counted.length_used)]
     standing = Standing(
@@ -250,11 +279,10 @@ def _result(
         rank=0,
         contender=rows[0].contender,
         is_baseline=rows[0].is_baseline,
-        squish=estimate(squish.values()),
-        novel=estimate(novel.values()),
+        scores={key: estimate(values.values()) for key, values in by_score.items()},
         ahead=None,
         resolved=None,
-        documents=len(squish),
+        documents=len(by_score["squish"]),
         coverage=len(kept) / len(rows),
         failed=len(rows) - len(answered),
         unparsable=_mean(counted.unparsable for counted in answered),
@@ -263,7 +291,7 @@ def _result(
         copied=_mean(_by_document((counted.document, counted.copied) for counted in answered).values()),
         is_attack=rows[0].is_attack,
     )
-    return _Result(standing, squish, novel)
+    return _Result(standing, by_score)
 
 
 def _by_document(values: Iterable[tuple[str, float]]) -> dict[str, float]:
@@ -275,9 +303,9 @@ def _by_document(values: Iterable[tuple[str, float]]) -> dict[str, float]:
     return {document: mean for document, mean in means.items() if not math.isnan(mean)}
 
 
-def _rank(results: Sequence[_Result], rank_by: RankBy) -> list[Standing]:
+def _rank(results: Sequence[_Result], rank_by: str) -> list[Standing]:
     def score(result: _Result) -> dict[str, float]:
-        return result.squish if rank_by == "squish" else result.novel
+        return result.scores[rank_by]
 
     # those without any score come last
     ranked = sorted(results, key=lambda result: -fmean(score(result).values()) if score(result) else math.inf)

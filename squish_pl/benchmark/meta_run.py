@@ -27,7 +27,7 @@ from squish_pl.lm.language_model import context_length
 from squish_pl.lm.tokens import count_tokens
 from squish_pl.score.ensemble import load_scorer
 from squish_pl.score.evidence import NEEDS, Evidence, Need
-from squish_pl.score.measures import Measure
+from squish_pl.score.measures.base import Measure
 from squish_pl.score.scorer import ScoreRequest
 from squish_pl.score.settings import ScoreSettings
 

@@ -26,10 +26,10 @@ def write_output(findings: Findings, folder: str | Path) -> Path:
         DataError: Something cannot be written.
     """
     folder = Path(folder).expanduser()
-    write_lines(result_lines(findings.rows, findings.references), folder / "results.jsonl")
+    write_lines(result_lines(findings.rows, findings.references, findings.board.scores), folder / "results.jsonl")
     _write(to_records(findings.board), folder / "leaderboard.json")
     if findings.resistance is not None:
-        _write(mean_shares(findings.resistance.lines), folder / "resistance.json")
+        _write(mean_shares(findings.resistance), folder / "resistance.json")
     return folder
 
 

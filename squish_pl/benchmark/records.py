@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from squish_pl.types import Document
 
@@ -76,6 +76,7 @@ class ScoreRecord:
         length_used: Its length by its budget; above 1 over the budget.
         copied: Share of its tokens that lie in an n-gram of the document.
         information: Nats of the document alone.
+        measures: Of each measure that was asked for, by its name; NaN where it has no value.
     """
 
     score: float
@@ -84,6 +85,12 @@ class ScoreRecord:
     length_used: float
     copied: float
     information: float
+    measures: dict[str, float] = field(default_factory=dict)
+
+    def value(self, score: str) -> float:
+        """A score by its key: "squish", "novel", or a measure's name."""
+        own = {"squish": self.score, "novel": self.novel_score}
+        return own[score] if score in own else self.measures[score]
 
 
 def text_hash(text: str) -> str:

@@ -19,8 +19,8 @@ from squish_pl.errors import ModelError
 from squish_pl.lm.language_model import context_length
 from squish_pl.lm.loading import BaseModel
 from squish_pl.lm.tokens import count_tokens, tokenizer_hash
+from squish_pl.score.measures.base import needs_of
 from squish_pl.score.settings import ScoreSettings
-from squish_pl.score.template import ScoreTemplate
 from squish_pl.types import Document
 
 
@@ -61,10 +61,15 @@ class Reference(BaseModel):
     def _config(self) -> Any:
         return self.load_config()
 
-    def identity(self, settings: ScoreSettings, device: torch.device) -> str:
+    def identity(self, settings: ScoreSettings, device: torch.device, documents: Sequence[Document] = ()) -> str:
         """Everything that decides its scores besides document, budget and summary, as text.
 
         Scores mix only where it is the same. The model need not be loaded.
+
+        Args:
+            settings: Of the score.
+            device: Where the model runs.
+            documents: Of the run, in order: a measure may lay a summary beside the next of them.
 
         Raises:
             ModelError: Configuration or tokenizer cannot be loaded.
@@ -80,6 +85,7 @@ class Reference(BaseModel):
             f"template {text_hash(repr(settings.template))}",
             f"novel_ngram {settings.novel_ngram}",
             f"squish-pl {__version__}",
+            *_measure_facts(settings, documents),
         ]
         return ", ".join(facts)
 
@@ -87,7 +93,7 @@ class Reference(BaseModel):
         self,
         documents: Sequence[Document],
         budgets: Sequence[Budget],
-        template: ScoreTemplate,
+        settings: ScoreSettings,
         counter: PreTrainedTokenizerBase,
     ) -> list[str]:
         """Whether the longest document fits into the context, behind the longest summary that counts.
@@ -97,11 +103,14 @@ class Reference(BaseModel):
         Args:
             documents: Of the run.
             budgets: Of the run.
-            template: The frame.
+            settings: Of the score.
             counter: The tokenizer that `max_tokens` is counted with.
         """
         context = context_length(self._config)
-        frame = count_tokens(self.tokenizer, template.render("")) + 1
+        frames = [settings.template.render("")]
+        if "support" in needs_of(settings.measures):
+            frames.append(settings.template.render_support(""))
+        frame = max(count_tokens(self.tokenizer, text) for text in frames) + 1
         longest, text = max((count_tokens(self.tokenizer, d.text), d.text) for d in documents)
         room = min(_room(context - frame, longest, text, budget, self.tokenizer) for budget in budgets)
         if longest <= room:
@@ -114,6 +123,16 @@ class Reference(BaseModel):
             else f"the frame and the longest summary leave no room for a document in the context of {self.title} "
             f"({context} tokens): take smaller budgets"
         ]
+
+
+def _measure_facts(settings: ScoreSettings, documents: Sequence[Document]) -> list[str]:
+    """What decides the measures; nothing without any, so that scores kept before there were measures stay known."""
+    needs = needs_of(settings.measures)
+    return [
+        *(f"measure {name}" for name in sorted(measure.name for measure in settings.measures)),
+        *([f"support {text_hash(settings.template.support_frame)}"] if "support" in needs else []),
+        *([f"documents {text_hash(' '.join(text_hash(d.text) for d in documents))}"] if "elsewhere" in needs else []),
+    ]
 
 
 def _room(tokens: int, longest: int, text: str, budget: Budget, tokenizer: PreTrainedTokenizerBase) -> int:

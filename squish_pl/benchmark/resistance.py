@@ -8,8 +8,10 @@ from itertools import groupby
 from statistics import fmean
 from typing import NamedTuple
 
-from squish_pl.benchmark.leaderboard import SCORES, Row, document_scores
+from squish_pl.benchmark.leaderboard import Row, document_scores, reference_views
+from squish_pl.benchmark.scores import SCORES, Score
 from squish_pl.score.bootstrap import Estimate, estimate
+from squish_pl.score.ensemble import Rule
 
 
 class Resistance(NamedTuple):
@@ -17,12 +19,12 @@ class Resistance(NamedTuple):
 
     Attributes:
         budget: As text.
-        reference: Its name.
+        reference: Its name, or `leaderboard.combined_name`.
         score: Key of the score.
         attack: Name of the attack.
         share: Of documents on which the good summary scores above the attack, ties counted one half, with its
             bootstrap interval.
-        documents: How many have both.
+        documents: How many have both: a score without a zero passes over summaries that do not count.
     """
 
     budget: str
@@ -50,15 +52,24 @@ class ResistanceTable:
         return {key: list(own) for key, own in groupby(self.lines, key=lambda line: (line.budget, line.reference))}
 
 
-def resistance(rows: Iterable[Row], references: Sequence[str], good: str) -> ResistanceTable | None:
+def resistance(
+    rows: Iterable[Row],
+    references: Sequence[str],
+    good: str,
+    rule: Rule = "mean",
+    scores: Sequence[Score] = SCORES,
+) -> ResistanceTable | None:
     """Lays a contender's summaries beside each attack, document by document.
 
     What counts 0 on the leaderboard counts 0 here, such as a good summary over its budget; what failed is left out.
 
     Args:
         rows: One for each contender and task, with their scores.
-        references: Names of the references, each looked at by itself.
+        references: Names of the references, each looked at by itself; several are looked at combined too, as the
+            leaderboard has them.
         good: Name of the contender whose summaries are good.
+        rule: How several references' scores are combined.
+        scores: The run's.
 
     Returns:
         The table; None without attacks.
@@ -70,19 +81,25 @@ def resistance(rows: Iterable[Row], references: Sequence[str], good: str) -> Res
     lines = []
     for budget, of in by_budget.items():
         attacks = {name: own for name, own in of.items() if own[0].is_attack}
-        for reference in references:
-            for score in SCORES:
-                known = document_scores(of.get(good, ()), [reference], "mean", score)
+        for reference, names in reference_views(references, rule).items():
+            for score in scores:
+                known = document_scores(of.get(good, ()), names, rule, score)
                 for attack, own in attacks.items():
-                    wins = _wins(known, document_scores(own, [reference], "mean", score))
-                    lines.append(Resistance(budget, reference, score, attack, estimate(wins), len(wins)))
+                    wins = _wins(known, document_scores(own, names, rule, score))
+                    lines.append(Resistance(budget, reference, score.key, attack, estimate(wins), len(wins)))
     return ResistanceTable(good, lines) if lines else None
 
 
-def mean_shares(lines: Iterable[Resistance]) -> dict[str, dict[str, float | None]]:
-    """Shares by score and attack, the mean over budgets and references; None where no document has both."""
+def mean_shares(table: ResistanceTable) -> dict[str, dict[str, float | None]]:
+    """Shares by score and attack, the mean over budgets; None where no document has both.
+
+    They are those of the only reference, or of all combined, which come last.
+    """
     found: dict[str, dict[str, list[float]]] = {}
-    for line in lines:
+    last = table.lines[-1].reference
+    for line in table.lines:
+        if line.reference != last:
+            continue
         known = found.setdefault(line.score, {}).setdefault(line.attack, [])
         known += [line.share.mean] if line.documents else []
     return {

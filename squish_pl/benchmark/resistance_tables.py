@@ -5,16 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from squish_pl.benchmark.leaderboard import SCORES
 from squish_pl.benchmark.leaderboard_tables import wide_console
 from squish_pl.benchmark.resistance import Resistance, ResistanceTable, mean_over_attacks
+from squish_pl.benchmark.scores import score_title
 from squish_pl.markdown import escape
 
 NONE_IN_COMMON = "–"  #: where no document has both summaries
@@ -49,13 +49,13 @@ def shown_tables(table: ResistanceTable) -> Iterator[Shown]:
         by_attack: dict[str, dict[str, Resistance]] = {}
         for line in lines:
             by_attack.setdefault(line.attack, {})[line.score] = line
-        scores = [key for key in SCORES if any(line.score == key for line in lines)]
+        scores = list(dict.fromkeys(line.score for line in lines))
         rows = [
-            [attack, *(_share(of[score]) for score in scores), str(next(iter(of.values())).documents)]
+            [attack, *(_share(of[score]) for score in scores), _documents(of.values())]
             for attack, of in by_attack.items()
         ]
         means = [_percent(mean_over_attacks(lines, score)) for score in scores]
-        heading = ["attack", *(SCORES[score] for score in scores), "documents"]
+        heading = ["attack", *map(score_title, scores), "documents"]
         yield Shown(budget, reference, title, heading, [*rows, ["mean over attacks", *means, ""]])
 
 
@@ -66,7 +66,7 @@ def print_resistance(table: ResistanceTable) -> None:
         console.print(shown.title, style="table.title", markup=False, highlight=False)
         drawn = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for name in shown.heading:
-            drawn.add_column(name, justify="left" if name == "attack" else "right")
+            drawn.add_column(Text(name), justify="left" if name == "attack" else "right")
         for row in shown.rows:
             drawn.add_row(*map(Text, row), end_section=row is shown.rows[-2])
         console.print(drawn)
@@ -76,7 +76,12 @@ def resistance_markdown(table: ResistanceTable) -> str:
     """The same tables in Markdown, each under its title; names are escaped."""
     parts = []
     lines = [
-        line._replace(budget=escape(line.budget), reference=escape(line.reference), attack=escape(line.attack))
+        line._replace(
+            budget=escape(line.budget),
+            reference=escape(line.reference),
+            score=escape(line.score),
+            attack=escape(line.attack),
+        )
         for line in table.lines
     ]
     for shown in shown_tables(ResistanceTable(escape(table.good), lines)):
@@ -95,6 +100,12 @@ def resistance_csv(table: ResistanceTable) -> str:
         share = ["" if math.isnan(value) else value for value in line.share]
         writer.writerow([line.budget, line.reference, line.score, line.attack, *share, line.documents])
     return file.getvalue()
+
+
+def _documents(lines: Iterable[Resistance]) -> str:
+    """How many documents, from the fewest of a score to the most."""
+    counts = [line.documents for line in lines]
+    return str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
 
 
 def _share(line: Resistance) -> str:

@@ -10,22 +10,27 @@ from typing import Any
 
 from squish_pl.benchmark.leaderboard import Row
 from squish_pl.benchmark.records import NOT_SCORED, Outcome, ScoreRecord
+from squish_pl.benchmark.scores import SCORES, Score
 from squish_pl.files import written_whole
 
 
 def result_lines(
-    rows: Sequence[Row], references: Sequence[str], opening: str | None = None
+    rows: Sequence[Row],
+    references: Sequence[str],
+    scores: Sequence[Score] = SCORES,
+    opening: str | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One record for each task and reference, document by document.
 
     Args:
         rows: With their scores.
         references: Names.
+        scores: The run's.
         opening: Name of the contender that copies the opening, whose scores stand beside those of the others.
 
     Yields:
-        What was asked and written, and its scores: `squish` and `novel` are 0 for what is over the budget or cannot
-        be parsed, and null for what failed or is not scored.
+        What was asked and written, and its scores under their keys: those with a zero are 0 for what is over the budget
+        or cannot be parsed, the others null; all are null for what failed or is not scored.
     """
     place: dict[str, int] = {}
     for row in rows:
@@ -35,14 +40,15 @@ def result_lines(
         if row.contender == opening:
             continue
         for reference in references:
-            scores = row.scores.get(reference)
-            line = _asked(row) | {"reference": reference} | _scored(row, scores)
-            if scores is None and line["outcome"] == Outcome.WRITTEN.value:
+            known = row.scores.get(reference)
+            line = _asked(row) | {"reference": reference} | _scored(row, known, scores)
+            if known is None and line["outcome"] == Outcome.WRITTEN.value:
                 line["reason"] = NOT_SCORED
             beside = lead.get((row.task.document_hash, row.task.budget))
             if beside is not None and reference in beside.scores:
                 known = beside.scores[reference]
-                line |= {"lead": known.score, "lead_novel": known.novel_score, "information": known.information}
+                line |= {_lead(score): _finite(known.value(score.key)) for score in scores}
+                line["information"] = known.information
             yield line
 
 
@@ -71,17 +77,26 @@ def _asked(row: Row) -> dict[str, Any]:
     }
 
 
-def _scored(row: Row, scores: ScoreRecord | None) -> dict[str, Any]:
-    if scores is not None:
+def _scored(row: Row, known: ScoreRecord | None, scores: Sequence[Score]) -> dict[str, Any]:
+    if known is not None:
         return {
-            "within_budget": scores.within_budget,
-            "squish": scores.score,
-            "novel": scores.novel_score,
-            "length_used": scores.length_used if math.isfinite(scores.length_used) else None,
-            "copied": scores.copied,
-            "information": scores.information,
+            "within_budget": known.within_budget,
+            **{score.key: _finite(known.value(score.key)) for score in scores},
+            "length_used": _finite(known.length_used),
+            "copied": known.copied,
+            "information": known.information,
         }
     unparsable = row.outcome is Outcome.UNPARSABLE
-    nothing = 0.0 if unparsable else None
-    unknown = dict.fromkeys(("length_used", "copied", "information"))
-    return {"within_budget": False if unparsable else None, "squish": nothing, "novel": nothing, **unknown}
+    return {
+        "within_budget": False if unparsable else None,
+        **{score.key: _finite(score.nothing) if unparsable else None for score in scores},
+        **dict.fromkeys(("length_used", "copied", "information")),
+    }
+
+
+def _lead(score: Score) -> str:
+    return "lead" if score.key == "squish" else f"lead_{score.key}"
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from squish_pl.benchmark.contenders.base import Contender
 from squish_pl.benchmark.leaderboard import Row
 from squish_pl.benchmark.progress import Step, step
-from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task
+from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task, text_hash
 from squish_pl.benchmark.references import Reference
 from squish_pl.benchmark.store import ScoreKey, Store
 from squish_pl.budget import Budget
@@ -29,9 +29,11 @@ from squish_pl.lm.cutting import cut_to_tokens
 from squish_pl.lm.device import release
 from squish_pl.lm.tokens import encode
 from squish_pl.score.ensemble import load_scorer
+from squish_pl.score.measures.base import needs_of
 from squish_pl.score.novelty import copied_share
 from squish_pl.score.scorer import ScoreRequest, SquishScorer
 from squish_pl.score.settings import ScoreSettings
+from squish_pl.types import Document
 
 log = logging.getLogger(__name__)
 
@@ -154,6 +156,7 @@ def score(
     device: torch.device,
     store: Store,
     looked_at: Collection[str] = (),
+    documents: Sequence[Document] = (),
 ) -> list[Row]:
     """Scores every written summary that the store has no score of, under one reference.
 
@@ -165,6 +168,8 @@ def score(
         device: Where the model runs.
         store: Keeps the scores.
         looked_at: Hashes of the documents whose savings on each token are kept too.
+        documents: Different ones, in order, all of the rows' among them: where a measure needs another document beside
+            a summary's own, it is the next of these, the first one for the last. Needed then alone.
 
     Returns:
         The rows with the scores; a summary that does not fit the reference gets none.
@@ -182,10 +187,11 @@ def score(
     # a document's summaries together, since it is measured alone only once
     left = sorted(filter(is_left, wanted))
     if left:
+        others = _next_ones(documents) if "elsewhere" in needs_of(settings.measures) else {}
         scorer = load_scorer(reference, settings, device)
         with step(f"scores under {reference.title}", len(left)) as progress:
             for some in _portions(left):
-                found = _measure_what_fits(scorer, {key: wanted[key] for key in some})
+                found = _measure_what_fits(scorer, {key: wanted[key] for key in some}, others)
                 kept = {k: m.savings for k, m in found.items() if k.document in looked_at and m.score.within_budget}
                 store.put_scores(identity, {key: one.score for key, one in found.items()}, kept)
                 for key, one in found.items():
@@ -218,10 +224,18 @@ class _Measured(NamedTuple):
     savings: Tensor
 
 
-def _measure_what_fits(scorer: SquishScorer, wanted: Mapping[ScoreKey, Row]) -> dict[ScoreKey, _Measured]:
+def _next_ones(documents: Sequence[Document]) -> dict[str, Document]:
+    """The document after each, by its hash; the first comes after the last."""
+    following = [*documents[1:], *documents[:1]]
+    return {text_hash(own.text): other for own, other in zip(documents, following, strict=True)}
+
+
+def _measure_what_fits(
+    scorer: SquishScorer, wanted: Mapping[ScoreKey, Row], others: Mapping[str, Document]
+) -> dict[ScoreKey, _Measured]:
     """Leaves out what is too long for the reference, such as a summary of very many tokens for its characters."""
     try:
-        return _measure(scorer, wanted)
+        return _measure(scorer, wanted, others)
     except DataError as error:
         if len(wanted) == 1:
             (row,) = wanted.values()
@@ -229,17 +243,20 @@ def _measure_what_fits(scorer: SquishScorer, wanted: Mapping[ScoreKey, Row]) -> 
             return {}
     found: dict[ScoreKey, _Measured] = {}
     for key, row in wanted.items():
-        found |= _measure_what_fits(scorer, {key: row})
+        found |= _measure_what_fits(scorer, {key: row}, others)
     return found
 
 
-def _measure(scorer: SquishScorer, wanted: Mapping[ScoreKey, Row]) -> dict[ScoreKey, _Measured]:
+def _measure(
+    scorer: SquishScorer, wanted: Mapping[ScoreKey, Row], others: Mapping[str, Document]
+) -> dict[ScoreKey, _Measured]:
     """Scores; the keys of a document and budget follow one another."""
     groups = [list(keys) for _, keys in groupby(wanted, key=lambda key: (key.document, key.budget))]
     requests = []
     for keys in groups:
         task = wanted[keys[0]].task
-        requests.append(ScoreRequest(task.document, [wanted[key].text for key in keys], task.budget))
+        other = others.get(keys[0].document)
+        requests.append(ScoreRequest(task.document, [wanted[key].text for key in keys], task.budget, other))
     found = {}
     for keys, request, scores in zip(groups, requests, scorer.score_batch(requests), strict=True):
         text, budget = wanted[keys[0]].task.document.text, Budget.parse(keys[0].budget)
@@ -253,6 +270,7 @@ def _measure(scorer: SquishScorer, wanted: Mapping[ScoreKey, Row]) -> dict[Score
                 length_used=budget.used(summary or "", limit, scorer.tokenizer),
                 copied=copied_share(document_ids, summary_ids, scorer.novel_ngram),
                 information=scores.information,
+                measures={name: float(values[i]) for name, values in scores.measures.items()},
             )
             found[key] = _Measured(record, scores.token_saved[i])
     return found

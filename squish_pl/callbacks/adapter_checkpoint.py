@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from squish_pl.budget import Budget
 from squish_pl.callbacks.card import model_card
+from squish_pl.callbacks.results import RESULTS, RunResults, write_results
 from squish_pl.callbacks.run_folder import CHECKPOINT, adapter_round, set_aside, take_over
 from squish_pl.errors import report_problems
 from squish_pl.files import recover_folder
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class AdapterCheckpoint(Checkpoint):
-    """Saves adapter folders and the resumable checkpoint; each is written whole or not at all.
+    """Saves adapter folders, the resumable checkpoint and `results.json`; each is written whole or not at all.
 
     Args:
         dirpath: The run's folder. Another run found there is kept under another name. A run that goes on from a
@@ -61,6 +62,7 @@ class AdapterCheckpoint(Checkpoint):
         self.dirpath, self.every_n_rounds, self.monitor, self.mode = Path(dirpath), every_n_rounds, monitor, mode
         self.best: float | None = None
         self.best_round: int | None = None
+        self.results = RunResults()
         self._saved_round = -1
         self._judged: dict[str, str] | None = None  # how; None in what was saved before this was kept
         self._source: Path | None = None  # the checkpoint gone on with
@@ -174,7 +176,9 @@ class AdapterCheckpoint(Checkpoint):
 
     def on_validation_end(self, trainer: Trainer, pl_module: SquishModule) -> None:
         """Saves, and keeps the best."""
-        if not trainer.sanity_checking and trainer.state.fn == "fit":
+        if trainer.sanity_checking:  # before training: the folder may still be another run's
+            self.results.take(pl_module.round, pl_module.validated)
+        elif trainer.state.fn == "fit":
             self.take_in_validation(trainer, pl_module)
 
     def take_in_validation(self, trainer: Trainer, pl_module: SquishModule) -> None:
@@ -188,6 +192,8 @@ class AdapterCheckpoint(Checkpoint):
         if monitor not in figures:
             raise KeyError(f"checkpoint.monitor is {monitor!r}, but the validation has {sorted(figures)}")
         self._keep_if_best(trainer, pl_module, figures[monitor])
+        self.results.take(pl_module.round, pl_module.validated)
+        self.results.forget_others(pl_module.validations, self.best_round)
         self._saved_round = -1  # the best value belongs into the checkpoint
         self._save_last(trainer, pl_module)
 
@@ -217,6 +223,9 @@ class AdapterCheckpoint(Checkpoint):
         self._saved_round = pl_module.round
         self._save_folder(trainer, pl_module, "last")
         trainer.save_checkpoint(self.last_checkpoint)
+        if trainer.is_global_zero and any(pl_module.validations.values()):
+            content = self.results.content(pl_module.validations, self.best_round, self.monitored(pl_module))
+            write_results(self.dirpath / RESULTS, content)
 
     def _save_folder(self, trainer: Trainer, pl_module: SquishModule, name: str) -> None:
         if _is_trial(trainer) or not trainer.is_global_zero:
@@ -234,13 +243,15 @@ class AdapterCheckpoint(Checkpoint):
         save_adapter(pl_module.backbone.model, self.dirpath / name, training, card)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far, and how it was judged."""
-        return {"best": self.best, "best_round": self.best_round, "judged": self._judged}
+        """The best value so far, how it was judged, and the summaries of `results.json`."""
+        results = self.results.state_dict()
+        return {"best": self.best, "best_round": self.best_round, "judged": self._judged, "results": results}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes it back."""
         self.best, self.best_round = state_dict["best"], state_dict["best_round"]
         self._judged = state_dict.get("judged")
+        self.results.load_state_dict(state_dict.get("results", {}))
 
 
 def best_of(

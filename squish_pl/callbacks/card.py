@@ -81,10 +81,13 @@ def model_card(module: SquishModule, documents: str, figures: Mapping[str, float
         "invalid summaries earn": module.learn.invalid.earns,
         "advantage": module.learn.advantage,
         "loss": _described(module.loss),
+        **({} if module.entropy is None else {"entropy control": _described(module.entropy)}),
         "learning rate": module.optimizer.learning_rate,
         "longest completion": f"{module.rollout.max_new_tokens} tokens",
         "temperature": module.rollout.temperature,
     }
+    if module.warm_start.rounds:
+        settings["warm start"] = module.warm_start.describe(module.rollout.group_size)
     return _CARD.format(
         base=module.base_model.base.replace('"', ""),
         round=module.round,

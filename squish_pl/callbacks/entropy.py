@@ -13,12 +13,15 @@ from squish_pl.module import SquishModule
 
 log = logging.getLogger(__name__)
 
+_SWITCH_ON = "switch on a control of the entropy, such as model.entropy: RepoR (docs/learning.md)"
+_RAISE = "raise the target of model.entropy (docs/learning.md)"
+
 
 class EntropyMonitor(Callback):
     """Warns, and can stop the run, when a moving average falls below its floor (or above its ceiling).
 
     The figures themselves are on the dashboard: `rollout/entropy`, `rollout/distinct`, `reward/std`,
-    `reward/zero_spread`.
+    `reward/zero_spread`. Rounds of a warm start are not looked at: there a group without spread is no sign.
 
     Args:
         entropy_floor: Nats per generated token, under the policy that sampled.
@@ -58,14 +61,17 @@ class EntropyMonitor(Callback):
             KeyError: A figure is missing; the message names those there are.
         """
         figures: dict[str, float] = pl_module.figures
+        if "warm/loss" in figures:
+            return
         for key, limit in self.limits.items():
             if key not in figures:
                 raise KeyError(f"the entropy monitor needs {key!r}; the round has {sorted(figures)}")
             self._recent[key].append(figures[key])
             if len(self._recent[key]) == self.window:
-                self._judge(trainer, key, sum(self._recent[key]) / self.window, limit)
+                control = _SWITCH_ON if pl_module.entropy is None else _RAISE
+                self._judge(trainer, key, sum(self._recent[key]) / self.window, limit, control)
 
-    def _judge(self, trainer: Trainer, key: str, average: float, limit: float) -> None:
+    def _judge(self, trainer: Trainer, key: str, average: float, limit: float, control: str) -> None:
         crossed = average > limit if key == "reward/zero_spread" else average < limit
         if not crossed:
             self._warned.discard(key)  # recovered: a second fall is news again
@@ -74,7 +80,8 @@ class EntropyMonitor(Callback):
         if key not in self._warned:
             self._warned.add(key)
             word = "above" if key == "reward/zero_spread" else "below"
-            advice = "stopping" if self.stop else "larger groups and batches, or a lower learning rate, are the cure"
+            cure = f"larger groups and batches, or a lower learning rate, are the cure; or {control}"
+            advice = "stopping" if self.stop else cure
             log.warning(
                 "entropy collapse: %s is %.3g over %d rounds, %s its limit %g; %s",
                 key,

@@ -28,7 +28,9 @@ class RoundProgressBar(TQDMProgressBar):
     def total_train_batches(self) -> int | float:
         """Rounds of the whole run, where the trainer knows an end."""
         steps = self.trainer.max_steps
-        return -(-steps // self._module.learn.policy_passes) if steps > 0 else super().total_train_batches
+        if steps <= 0:
+            return super().total_train_batches
+        return self._module.warm_start.rounds_of(steps, self._module.learn.policy_passes)
 
     @property
     def sanity_check_description(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback
 
 from squish_pl.rl.validation import ValidationSettings
-from squish_pl.score.measures import Measure
+from squish_pl.score.measures.base import Measure
 
 _WITHOUT_MEANING = {
     "gradient_clip_val": "set model.optimizer.max_grad_norm",

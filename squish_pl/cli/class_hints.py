@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 
 _REWARDS = "Squish, SquishNovel, Measured, OwnInformation"
-_MEASURES = "Squish, Novel, SmoothNovel, Clipped, Positive, Support, SupportGain, Contrast, Weighted"
+_MEASURES = (
+    "Fair, Squish, Novel, SmoothNovel, AlignedNovel, BeyondCopying, Clipped, Positive, Support, WeakestSupport, "
+    "SupportGain, Ending, Contrast, Weighted"
+)
 _CONTENDERS = (
     "LocalModel, Endpoint, GivenSummaries, Opening, BestSentences, RandomSentences, Highlights, an attack of "
     "attacks.yaml"
@@ -14,6 +17,7 @@ _CONTENDERS = (
 #: last part of a key -> what it names, and which there are
 _KINDS = {
     "contenders": ("contender", _CONTENDERS),
+    "entropy": ("control of the entropy", "RepoR, EntropyBonus, Adapo, KlCov"),
     "loss": ("loss", "ClippedLoss"),
     "measure": ("measure", _MEASURES),
     "measures": ("measure", _MEASURES),

@@ -16,7 +16,6 @@ from squish_pl.benchmark.compare import Comparison, compare, prepare
 from squish_pl.benchmark.contenders import Contender
 from squish_pl.benchmark.documents import load_documents
 from squish_pl.benchmark.findings import Findings
-from squish_pl.benchmark.leaderboard import RankBy
 from squish_pl.benchmark.leaderboard_tables import print_leaderboard, print_published, print_usage
 from squish_pl.benchmark.output import write_output
 from squish_pl.benchmark.published import published_scores
@@ -48,7 +47,7 @@ def benchmark(
     rule: Rule = "mean",
     score: ScoreSettings = ScoreSettings(),
     device: str = "auto",
-    rank_by: RankBy = "squish",
+    rank_by: str = "squish",
     original_rules: bool = False,
     published: bool = False,
     store: str = "runs/benchmark.sqlite",
@@ -75,7 +74,7 @@ def benchmark(
         rule: How one score is made of several references': their mean, or min, the score that none falls below.
         score: How they measure.
         device: Of the references; "auto" takes a GPU where there is one.
-        rank_by: The score that decides the ranking.
+        rank_by: The score that decides the ranking: squish, novel, or a measure's name.
         original_rules: The original's rules: cut summaries up to a tenth over the budget, drop those that score 0,
             leave out contenders of whose tasks less than 80 % are left.
         published: Lay the original's published values beside, which were measured under another template.

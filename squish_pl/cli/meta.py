@@ -20,7 +20,8 @@ from squish_pl.cli.compare import null_problems, stop_message
 from squish_pl.errors import ConfigError, repeated
 from squish_pl.files import paths_in
 from squish_pl.lm.loading import DType
-from squish_pl.score.measures import Measure, default_measures, measure_problems, needs_of
+from squish_pl.score.measures.base import Measure, measure_problems, needs_of
+from squish_pl.score.measures.candidates import default_measures
 from squish_pl.score.settings import ScoreSettings
 from squish_pl.score.template import ScoreTemplate
 
@@ -80,7 +81,7 @@ def meta(
     chosen = default_measures() if measures is None else measures
     reference, settings = (
         Reference(base, gguf_file, revision, dtype),
-        ScoreSettings(template, batch_tokens=batch_tokens),
+        ScoreSettings(template, batch_tokens=batch_tokens, measures=[]),
     )
     paths, target = paths_in(ratings), Path(output).expanduser()
     problems = ([] if chosen else ["measures must name at least one"]) + measure_problems(chosen)

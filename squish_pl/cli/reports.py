@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -14,8 +14,16 @@ from rich.text import Text
 
 from squish_pl.callbacks.about import judge
 from squish_pl.callbacks.adapter_checkpoint import AdapterCheckpoint
+from squish_pl.callbacks.results import RESULTS, shared_budgets
 from squish_pl.module import SquishModule
-from squish_pl.rl.validation import budgets_of, estimate_of, keys_of, lead_key
+from squish_pl.rl.validation import estimate_of, keys_of, lead_key
+
+_SHARES = {
+    "parsed": "parsed",
+    "within_budget": "within budget",
+    "length_used": "budget used by those",
+    "copied": "copied",
+}
 
 
 def score_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> Table:
@@ -36,12 +44,6 @@ def score_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> Table
             cells = [_cell(column, key, budget) for column in columns.values()]
             table.add_row(budget, "SQUISH" if key == "squish" else key, *cells, _cell(figures, lead_key(key), budget))
     return table
-
-
-def shared_budgets(validations: Iterable[Mapping[str, float]]) -> list[str]:
-    """The budgets that all of them went over, in the last one's order; a run gone on with may have changed them."""
-    found = [budgets_of(figures) for figures in validations]
-    return [budget for budget in found[-1] if all(budget in budgets for budgets in found)]
 
 
 def print_validation_report(module: SquishModule) -> None:
@@ -73,6 +75,8 @@ def print_fit_report(module: SquishModule, trainer: Trainer, checkpoint: Adapter
             console.print(Text(f"(best is round {checkpoint.best_round}, {monitor} {checkpoint.best:.4f})"))
         if chosen:
             console.print(Text(judge(module, monitor)), soft_wrap=True)
+        if rounds and (checkpoint.dirpath / RESULTS).is_file():
+            console.print(Text(f"all figures and summaries: {checkpoint.dirpath / RESULTS}"), soft_wrap=True)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger) and logger.save_dir:
             console.print(Text(f"dashboard: tensorboard --logdir {logger.save_dir}"), soft_wrap=True)
@@ -106,6 +110,8 @@ def _cell(figures: Mapping[str, float], key: str, budget: str) -> str:
 
 
 def _print_shares(console: Console, columns: Mapping[str, Mapping[str, float]]) -> None:
-    for name, key in (("parsed", "val/parsed"), ("within budget", "val/within_budget")):
-        shares = " -> ".join(f"{figures[key]:.0%}" for figures in columns.values())
-        console.print(f"{name}: {shares}", highlight=False)
+    for name, what in _SHARES.items():
+        shares = [figures.get(f"val/{name}", math.nan) for figures in columns.values()]
+        if not all(map(math.isnan, shares)):
+            told = " -> ".join("–" if math.isnan(share) else f"{share:.0%}" for share in shares)
+            console.print(f"{what}: {told}", highlight=False)

@@ -27,6 +27,7 @@ from squish_pl.errors import ConfigError, DataError
 from squish_pl.files import paths_in
 from squish_pl.lm.loading import BaseModel, DType
 from squish_pl.score.ensemble import Rule
+from squish_pl.score.measures.base import Measure
 from squish_pl.score.settings import ScoreSettings
 from squish_pl.score.template import ScoreTemplate
 from squish_pl.types import Document
@@ -55,6 +56,7 @@ def score(
     device: str = "auto",
     template: ScoreTemplate = ScoreTemplate(),
     novel_ngram: int = 4,
+    measures: list[Measure] = ScoreSettings().measures,
     max_tokens: Optional[int] = None,
     batch_tokens: int = 8192,
     output: Optional[str] = None,
@@ -85,6 +87,8 @@ def score(
         device: "auto" takes a GPU where there is one.
         template: How summary and document are framed.
         novel_ngram: Token n-grams of this length count as copied.
+        measures: What is measured beside SQUISH and SQUISH-novel, by class_path and init_args: Novel, SmoothNovel,
+            Clipped, Positive, Support, SupportGain, Contrast, Weighted, or a class of your own.
         max_tokens: Longest document in the reference's tokens; longer ones are cut.
         batch_tokens: Most tokens in one forward pass.
         output: JSON lines file for each summary's scores; by default scores.jsonl for files of many.
@@ -110,7 +114,7 @@ def score(
         references=[Reference(base, gguf_file, revision, dtype), *(Reference(**vars(model)) for model in others)],
         rule=rule,
         budgets=given.budgets,
-        score=ScoreSettings(template, novel_ngram, batch_tokens),
+        score=ScoreSettings(template, novel_ngram, batch_tokens, measures),
         shown=200 if report else 0,
     )
     if problems := what.problems() + report_problems(report):
@@ -120,7 +124,7 @@ def score(
     with _open_store(store, output) as kept:
         findings = compare(what, work, kept, where)
         if output is not None:
-            lines = result_lines(findings.rows, findings.references, _OPENING)
+            lines = result_lines(findings.rows, findings.references, findings.board.scores, _OPENING)
             write_lines(lines, Path(output).expanduser())
         show(findings, report, None)
 

@@ -1,6 +1,7 @@
 """The LightningDataModule: documents for training, validation and prediction."""
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from squish_pl.data.filters import HeldOut, Selection, cut_document, read_documents
+from squish_pl.data.highlights import Highlights, read_highlights, with_highlights
 from squish_pl.data.settings import data_problems
 from squish_pl.data.skipped import Skipped
 from squish_pl.data.sources import has_validation_split, is_hub, open_source
@@ -33,6 +35,9 @@ class DocumentDataModule(LightningDataModule):
             or a glob pattern. JSON lines and Parquet need a field `text`, as in C4; a text file is one document.
         validation_documents: The same for validation. By default the validation split of `documents` where it has
             one (samples, hub), else a part of `documents` that is held out from training.
+        highlights: JSON lines with summaries of `documents`, for a warm start (model.warm_start.source): a field
+            `summary`, and `id`, `url` or `document` (the text) to tell whose. By default those that the records
+            themselves have in a field `highlights`.
         batch_size: Documents of a training step, on each device.
         min_characters: Length of the shortest document to train on and validate with, in characters.
         max_characters: Length of the longest, in characters.
@@ -66,6 +71,7 @@ class DocumentDataModule(LightningDataModule):
         seed: int = 0,
         num_workers: int = 0,
         max_bad_share: float = 0.01,
+        highlights: str | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
     ) -> None:
         super().__init__()
@@ -94,16 +100,20 @@ class DocumentDataModule(LightningDataModule):
         self.seed = seed
         self.num_workers = num_workers
         self.max_bad_share = max_bad_share
+        self.highlights = highlights
         self.tokenizer = tokenizer
         self.selection = Selection(min_characters, max_characters)
         splits_itself = validation_documents is not None or has_validation_split(documents)
         self.holdout_share = 0.0 if splits_itself else holdout_share
         self._validation: list[Document] | None = None
+        self._highlights: Highlights | None = None
         self._progress = Progress()
         self._resumed_settings: dict[str, Any] | None = None
 
     def setup(self, stage: str) -> None:
-        """Reads the validation documents, so that a mistake in the data shows before the model is loaded."""
+        """Reads what is not streamed, so that a mistake in the data shows before the model is loaded."""
+        if stage == "fit":
+            self._given_highlights()
         if stage in ("fit", "validate") and not (self.trainer and self.trainer.limit_val_batches == 0):
             self._validation_set()
 
@@ -111,9 +121,11 @@ class DocumentDataModule(LightningDataModule):
         """An endless loader of training batches, which begins after the last batch that was trained on.
 
         Raises:
-            DataError: The restored position was written under other settings, or the documents cannot be opened.
+            DataError: The restored position was written under other settings, or documents or highlights
+                cannot be read.
         """
         self._check_resumed()
+        cut, highlights = self._cutter(), self._given_highlights()
         ids = frozenset(document.id for document in self._validation_set())
         stream = DocumentStream(
             open_source(self.documents),
@@ -121,7 +133,7 @@ class DocumentDataModule(LightningDataModule):
             batch_size=self.batch_size,
             selection=self.selection,
             held_out=HeldOut(ids, self.holdout_share),
-            cut=self._cutter(),
+            cut=cut if highlights is None else partial(_cut_with_highlights, cut=cut, highlights=highlights),
             shuffle_window=self.shuffle_window,
             seed=self.seed,
             rank=self.trainer.global_rank if self.trainer else 0,
@@ -242,6 +254,11 @@ class DocumentDataModule(LightningDataModule):
             collate_fn=DocumentBatch,
         )
 
+    def _given_highlights(self) -> Highlights | None:
+        if self._highlights is None and self.highlights is not None:
+            self._highlights = read_highlights(self.highlights)
+        return self._highlights
+
     def _cutter(self) -> partial[Document]:
         tokenizer = self.tokenizer
         if tokenizer is None and self.trainer is not None:
@@ -282,3 +299,7 @@ class DocumentDataModule(LightningDataModule):
                 "the checkpoint's place in the documents has no meaning under other data settings: "
                 f"{'; '.join(changed)}. Resume with the settings of the checkpoint, or start a new run without it"
             )
+
+
+def _cut_with_highlights(document: Document, cut: Callable[[Document], Document], highlights: Highlights) -> Document:
+    return with_highlights(cut(document), highlights)

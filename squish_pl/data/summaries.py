@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from squish_pl.data.filters import document_id
 from squish_pl.errors import DataError
 from squish_pl.lm.tokens import whole_characters
+
+NAMES = ("id", "url", "document")  #: the fields by which a record tells its document
 
 
 def read_text(path: str) -> str:
@@ -41,6 +45,12 @@ def numbered_summaries(path: str, text: str) -> list[tuple[int, dict[str, Any]]]
             raise DataError(f'{path} line {number}: expected {{"summary": "text" or null, ...}}, but got {line[:60]!r}')
         records.append((number, record | {"summary": _whole(record.get("summary"))}))
     return records
+
+
+def document_names(record: Mapping[str, Any]) -> dict[str, str]:
+    """What a record tells its document by: `id`, `url`, or of `document`, the whole text, the hash."""
+    names = {field: whole_characters(str(record[field])) for field in NAMES if record.get(field) not in (None, "")}
+    return names | ({"document": document_id(names["document"])} if "document" in names else {})
 
 
 def _whole(summary: str | None) -> str | None:

@@ -1,6 +1,9 @@
-"""Cutting a text to a number of tokens."""
+"""Cutting a text to a number of tokens, or at a sentence's end."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Callable
 
 from transformers import PreTrainedTokenizerBase
 
@@ -9,6 +12,10 @@ from squish_pl.lm.tokens import count_tokens, encode_with_offsets
 _REACH = 8  # tokens behind the limit in which a longer prefix that fits is looked for
 _REACH_CHARACTERS = 16  # the same for tokenizers that do not say where their tokens lie
 _CHARACTERS_PER_TOKEN = 8  # generous: how much of a long text is tokenised at first
+
+# a full stop ends no sentence behind an initial or a title, nor before a small letter
+_NO_END = r"(?<!\b[A-Z])(?<!\b(?:Mr|Ms|Dr|St|Lt|vs))(?<!\b(?:Mrs|Gen|Col|Rep|Sen|Gov|Sgt))(?<!\bProf)"
+_SENTENCE_END = re.compile(rf"{_NO_END}\.[\"'”’)\]]*(?=\s+[^\sa-z])|[!?][\"'”’)\]]*(?=\s)|[。！？]|(?=\n)")
 
 
 def cut_to_tokens(text: str, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> str:
@@ -35,6 +42,21 @@ def cut_to_tokens(text: str, tokenizer: PreTrainedTokenizerBase, max_tokens: int
             return cut
         end = len(cut) - 1
     return ""
+
+
+def cut_to_sentences(text: str, fits: Callable[[str], bool]) -> str:
+    """The longest beginning of a text that fits and ends where a sentence or a line does, as it is without a model.
+
+    Args:
+        text: Any text.
+        fits: Whether a beginning, without white space at its end, is short enough.
+
+    Returns:
+        "" where not even the first sentence fits.
+    """
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)] + [len(text)]
+    beginnings = (text[:end].rstrip() for end in reversed(ends))
+    return next((beginning for beginning in beginnings if fits(beginning)), "")
 
 
 def _upper_bound(text: str, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> int | None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
+
+from squish_pl.lm.log_probs import HALF, wide_logits
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +62,22 @@ class LanguageModel:
         if not self._plain_head or type(head) is not nn.Linear or head.bias is not None or head.weight.requires_grad:
             return None
         return head.weight
+
+    @contextmanager
+    def wide_head(self) -> Iterator[None]:
+        """Meanwhile the whole model's logits are in float32, where its head is a plain one in half precision.
+
+        Without gradients; see `wide_logits`.
+        """
+        weight, head = self.frozen_head_weight, self.model.get_output_embeddings()
+        if weight is None or weight.dtype not in HALF or "forward" in vars(head):
+            yield  # a head whose forward was replaced by another (a hook that moves weights) is left alone
+            return
+        head.forward = partial(wide_logits, weight=weight)
+        try:
+            yield
+        finally:
+            del head.forward
 
     @torch.no_grad()
     def _head_is_plain(self) -> bool:

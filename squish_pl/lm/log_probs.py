@@ -15,6 +15,8 @@ from torch.utils.checkpoint import checkpoint
 SLICE_TOKENS = 512  #: rows of logits that are held at a time
 _CPU_COLUMNS, _GPU_COLUMNS = 1024, 16_384  # logits of a tile: on a CPU they stay in its cache
 
+HALF = (torch.bfloat16, torch.float16)
+
 Head = Callable[[Tensor], Tensor]  #: [N, H] hidden states -> [N, V] logits
 
 
@@ -42,6 +44,33 @@ def log_probs_of_logits(logits: Tensor, targets: Tensor, temperature: float = 1.
     return _chosen_and_entropy(_log_softmax(logits, temperature), targets)
 
 
+def wide_logits(hidden: Tensor, weight: Tensor) -> Tensor:
+    """Logits of a linear head, in float32 where the weights are in half precision.
+
+    A product of half-precision tensors adds up in float32 and is rounded only at its end, to steps of 1/16 for a
+    bfloat16 logit of 10. Here it is not rounded: a card hands its float32 out, elsewhere the tensors are widened, a
+    tile of the vocabulary at a time.
+
+    Args:
+        hidden: [..., H]; no gradients go through it.
+        weight: [V, H].
+
+    Returns:
+        [..., V] in float32, or in the weights' own type if that is float32 or float64.
+    """
+    if weight.dtype not in HALF:
+        return hidden @ weight.T
+    rows = hidden.detach().reshape(-1, hidden.shape[-1]).to(weight.dtype)
+    if rows.is_cuda:  # which alone has this product
+        logits = torch.mm(rows, weight.T, out_dtype=torch.float32)
+    else:
+        logits = rows.new_empty(len(rows), len(weight), dtype=torch.float32)
+        rows = rows.float()
+        for w, out in zip(weight.split(_CPU_COLUMNS), logits.split(_CPU_COLUMNS, dim=1), strict=True):
+            torch.mm(rows, w.float().T, out=out)  # into a place of its own: autocast leaves that alone
+    return logits.reshape(*hidden.shape[:-1], len(weight))
+
+
 def _wide(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
@@ -66,39 +95,57 @@ class _FrozenHeadLogProbs(torch.autograd.Function):
 
     d ln p(t) / d hidden = (W[t] - sum_v p(v) W[v]) / temperature is [N, H], no larger than the hidden states: keeping
     it spares the backward pass from computing any logits again. Of a slice only the logits are held; all that is made
-    of them comes and goes in tiles of the vocabulary, which on a CPU stay in its cache.
+    of them comes and goes in tiles of the vocabulary, which on a CPU stay in its cache. Where it is asked for, so does
+    d entropy / d hidden = -sum_v p(v) (ln p(v) + entropy) W[v] / temperature, at one more product a tile.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float, slice_tokens: int
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        temperature: float,
+        slice_tokens: int,
+        entropy_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
         columns = _columns(hidden)
-        log_probs, entropies, slopes = [], [], []
+        log_probs, entropies, slopes, entropy_slopes = [], [], [], []
         for h, t in zip(hidden.split(slice_tokens), targets.split(slice_tokens), strict=True):
-            tiles = (h @ weight.T).split(columns, dim=1)
+            tiles = wide_logits(h, weight).split(columns, dim=1)
             chosen, total = _chosen_and_total((_wide(tile) / temperature for tile in tiles), t)
             entropy, slope = torch.zeros_like(chosen), torch.zeros_like(h, dtype=chosen.dtype)
+            entropy_slope = torch.zeros_like(slope)
             for number, (tile, w) in enumerate(zip(tiles, weight.split(columns), strict=True)):
                 log_p = _wide(tile) / temperature - total.unsqueeze(1)
                 surplus = log_p.exp()
-                entropy -= surplus.mul(_finite(log_p)).sum(dim=-1)
+                terms = surplus * _finite(log_p)
+                entropy -= terms.sum(dim=-1)
+                if entropy_gradient:
+                    entropy_slope += terms.to(w.dtype) @ w
                 # minus the chosen token in float32: in bfloat16, W[t] and p W of a sure token would cancel to nothing
                 column, here = _column(t, number * columns, len(w))
                 surplus.scatter_add_(1, column, -here.to(surplus).unsqueeze(1))
                 slope += surplus.to(w.dtype) @ w
+            if entropy_gradient:  # the entropy is known only now: its part is a multiple of the mean row, sum_v p W[v]
+                entropy_slope += entropy.unsqueeze(1) * (slope + weight[t])
+                entropy_slopes.append((entropy_slope / -temperature).to(h.dtype))
             slopes.append((slope / -temperature).to(h.dtype))
             log_probs.append(chosen - total)
             entropies.append(entropy)
-        ctx.save_for_backward(torch.cat(slopes))
+        ctx.save_for_backward(torch.cat(slopes), torch.cat(entropy_slopes) if entropy_gradient else None)
         result = torch.cat(log_probs), torch.cat(entropies)
-        ctx.mark_non_differentiable(result[1])
+        if not entropy_gradient:
+            ctx.mark_non_differentiable(result[1])
         return result
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        (slopes,) = ctx.saved_tensors
-        return (grad.unsqueeze(1) * slopes).to(slopes.dtype), None, None, None, None
+    def backward(ctx: Any, grad: Tensor, entropy_grad: Tensor) -> tuple[Tensor | None, ...]:
+        slopes, entropy_slopes = ctx.saved_tensors
+        grads = grad.unsqueeze(1) * slopes
+        if entropy_slopes is not None:
+            grads += entropy_grad.unsqueeze(1) * entropy_slopes
+        return grads.to(slopes.dtype), None, None, None, None, None
 
 
 def token_log_probs(
@@ -108,6 +155,7 @@ def token_log_probs(
     temperature: float = 1.0,
     slice_tokens: int = SLICE_TOKENS,
     frozen_weight: Tensor | None = None,
+    entropy_gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Log-probs and entropies straight from hidden states, in slices of tokens.
 
@@ -121,17 +169,19 @@ def token_log_probs(
         temperature: See `log_probs_of_logits`.
         slice_tokens: Tokens a slice.
         frozen_weight: [V, H] of a linear head without bias that does not learn, if that is what `head` is.
+        entropy_gradient: Whether the entropies carry a gradient as the log-probs do.
 
     Returns:
-        ([N] ln p(target), [N] entropy), nats; the entropy carries no gradient.
+        ([N] ln p(target), [N] entropy), nats.
     """
 
     def one_slice(h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         chosen, entropy = log_probs_of_logits(head(h), t, temperature)
-        return chosen, entropy.detach()
+        return chosen, entropy if entropy_gradient else entropy.detach()
 
     if frozen_weight is not None and len(targets) and torch.is_grad_enabled() and hidden.requires_grad:
-        return _FrozenHeadLogProbs.apply(hidden, frozen_weight, targets, temperature, slice_tokens)
+        asked = temperature, slice_tokens, entropy_gradient
+        return _FrozenHeadLogProbs.apply(hidden, frozen_weight, targets, *asked)
     pieces = []
     for h, t in zip(hidden.split(slice_tokens), targets.split(slice_tokens), strict=True):
         if torch.is_grad_enabled() and h.requires_grad:
@@ -167,7 +217,7 @@ def chosen_log_probs(
     columns = _columns(hidden)
     log_probs = [_wide(hidden.new_zeros(0))]
     for h, t in zip(hidden.split(slice_tokens), targets.split(slice_tokens), strict=True):
-        tiles = (head(h),) if weight is None else (h @ w.T for w in weight.split(columns))
+        tiles = (head(h),) if weight is None else (wide_logits(h, w) for w in weight.split(columns))
         chosen, total = _chosen_and_total((_wide(tile) for tile in tiles), t)
         log_probs.append(chosen - total)
     return torch.cat(log_probs)

@@ -205,10 +205,14 @@ class PolicyView:
         with backbone.mode(training=torch.is_grad_enabled()), backbone.precision():
             return backbone.language_model.hidden(input_ids, **kwargs)
 
-    def token_log_probs(self, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    def token_log_probs(
+        self, hidden: Tensor, targets: Tensor, temperature: float, entropy_gradient: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Log-probs and entropies from hidden states; see `log_probs.token_log_probs`."""
         weight = self._backbone().language_model.frozen_head_weight
-        return token_log_probs(hidden, self.head, targets, temperature, frozen_weight=weight)
+        return token_log_probs(
+            hidden, self.head, targets, temperature, frozen_weight=weight, entropy_gradient=entropy_gradient
+        )
 
     @property
     def config(self) -> Any:
@@ -238,8 +242,15 @@ class PolicyView:
         backbone = self._backbone()
         # a cache that grows by a token a step would be compiled again and again
         stance = torch.compiler.set_stance("force_eager") if backbone.compiled else nullcontext()
-        with backbone.mode(training=False), backbone.precision(), torch.no_grad(), stance:
-            yield backbone.language_model.model
+        language_model = backbone.language_model
+        with (
+            backbone.mode(training=False),
+            backbone.precision(),
+            torch.no_grad(),
+            stance,
+            language_model.wide_head(),  # what is drawn from is what is learnt from
+        ):
+            yield language_model.model
 
 
 class ReferenceView(ReferenceModel):

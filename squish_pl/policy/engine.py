@@ -90,7 +90,7 @@ class Engine:
             DataError: A prompt is too long for the model.
             SquishError: Not even one group fits into memory.
         """
-        self._check(prompts, settings)
+        self.check(prompts, settings)
         self.get_ready()
         groups: list[Rollouts] = []
 
@@ -107,7 +107,12 @@ class Engine:
             groups += within(self.plan.rollout, self.plan.device, work, group_size, self.advice)
         return groups
 
-    def _check(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> None:
+    def check(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> None:
+        """Whether the model can read all prompts and a completion behind them.
+
+        Raises:
+            DataError: A prompt is too long.
+        """
         longest = max(prompts, key=lambda prompt: len(prompt.token_ids))
         tokens, room = len(longest.token_ids), self.backbone.context_length - settings.max_new_tokens
         if tokens > room:

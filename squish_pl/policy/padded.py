@@ -70,14 +70,16 @@ class PaddedPasses(Passes):
     def __init__(self, policy: PolicyView) -> None:
         self._policy = policy
 
-    def log_probs(self, rows: Sequence[Experience], temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    def log_probs(
+        self, rows: Sequence[Experience], temperature: float = 1.0, entropy_gradient: bool = False
+    ) -> tuple[Tensor, Tensor]:
         policy = self._policy
         # padded on the right, where causal attention does not look: no mask
         texts = [torch.cat([row.prompt_ids, row.completion_ids[:-1]]) for row in rows]
         hidden = policy.hidden(pad_rows(texts).to(policy.device))
         wanted = [hidden[i, predicting_slice(len(r.prompt_ids), len(r.completion_ids))] for i, r in enumerate(rows)]
         targets = torch.cat([row.completion_ids for row in rows]).to(policy.device)
-        return policy.token_log_probs(torch.cat(wanted), targets, temperature)
+        return policy.token_log_probs(torch.cat(wanted), targets, temperature, entropy_gradient)
 
     def tokens(self, rows: Sequence[Experience]) -> int:
         return len(rows) * max(len(row.prompt_ids) + len(row.completion_ids) - 1 for row in rows)

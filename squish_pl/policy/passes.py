@@ -57,16 +57,19 @@ class Passes(abc.ABC):
     decoder: ClassVar[type[Decoder]]  #: of its rollouts
 
     @abc.abstractmethod
-    def log_probs(self, rows: Sequence[Experience], temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    def log_probs(
+        self, rows: Sequence[Experience], temperature: float = 1.0, entropy_gradient: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Log-probs of the generated tokens under the policy as it is now.
 
         Args:
             rows: B completions with their prompts, of any lengths, group by group.
             temperature: The one they were sampled with.
+            entropy_gradient: Whether the entropies carry gradients too.
 
         Returns:
-            ([N] log-probs with gradients to the adapter, [N] entropies without), nats, the rows' tokens one after
-            another.
+            ([N] log-probs with gradients to the adapter, [N] entropies with or without), nats, the rows' tokens one
+            after another.
         """
 
     @abc.abstractmethod

@@ -156,10 +156,13 @@ class SharedPrefixPasses(Passes):
         self._policy = policy
         policy.use_attention(ATTENTION)
 
-    def log_probs(self, rows: Sequence[Experience], temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    def log_probs(
+        self, rows: Sequence[Experience], temperature: float = 1.0, entropy_gradient: bool = False
+    ) -> tuple[Tensor, Tensor]:
         # rows that follow one another and belong to one group share their prompt; all groups are one row of the model
         targets = torch.cat([row.completion_ids for row in rows]).to(self._policy.device)
-        return self._policy.token_log_probs(self._predicting_hidden(rows), targets, temperature)
+        hidden = self._predicting_hidden(rows)
+        return self._policy.token_log_probs(hidden, targets, temperature, entropy_gradient)
 
     def tokens(self, rows: Sequence[Experience]) -> int:
         # a completion's last token is only predicted, never read

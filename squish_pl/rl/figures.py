@@ -12,7 +12,7 @@ from squish_pl.errors import ConfigError
 from squish_pl.rl.advantages import zero_spread
 from squish_pl.rl.losses import LossParts
 from squish_pl.rl.rewards import GroupRewards
-from squish_pl.score.measures import measure_key
+from squish_pl.score.measures.base import measure_key
 from squish_pl.types import Finish, Rollouts, Scores
 
 
@@ -43,7 +43,6 @@ def reward_figures(groups: Sequence[GroupRewards], scores: Sequence[Scores]) -> 
         f"score/{measure_key(name)}": torch.stack([s.measures[name] for s in scores]) for name in scores[0].measures
     }
     parts["reward/length_factor"] = torch.stack([group.factor for group in groups])
-    parts["rollout/length_used"] = torch.stack([group.used for group in groups])
     return {
         **{key: float(part.nanmean()) for key, part in parts.items() if not part.isnan().all()},
         "reward/squish": float(torch.stack([s.score for s in scores]).mean()),
@@ -70,6 +69,7 @@ class PassTotals:
         entropy: Sum of the distributions' entropies, nats.
         sampling_gap: Sum of the distances between a token's log-prob now and as it was drawn, nats.
         grad_norm: Norm of the adapter's gradient before clipping.
+        penalty: What the entropy control added to the loss, where it added anything.
         log_probs: Each row's log-probs.
     """
 
@@ -79,6 +79,7 @@ class PassTotals:
     entropy: float = 0.0
     sampling_gap: float = 0.0
     grad_norm: float = 0.0
+    penalty: float | None = None
     log_probs: list[Tensor] = field(default_factory=list)
 
     def add(
@@ -114,6 +115,8 @@ def policy_figures(passes: Sequence[PassTotals]) -> dict[str, float]:
         "loss/policy": mean([p.loss for p in passes]),
         "policy/grad_norm": mean([p.grad_norm for p in passes]),
     }
+    if penalties := [p.penalty for p in passes if p.penalty is not None]:
+        figures["entropy/penalty"] = mean(penalties)
     if not passes[0].tokens:  # every group was skipped: there is no token to speak of
         return figures
     sums = {

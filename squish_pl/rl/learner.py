@@ -20,6 +20,7 @@ from squish_pl.lm.halving import within
 from squish_pl.policy.backbone import Backbone
 from squish_pl.policy.memory.plan import MemoryPlan
 from squish_pl.rl.advantages import Normalisation
+from squish_pl.rl.entropy_control import EntropyControl, PassTokens
 from squish_pl.rl.experience import micro_batches
 from squish_pl.rl.figures import PassTotals
 from squish_pl.rl.losses import LossParts, PolicyLoss
@@ -69,6 +70,7 @@ class Learner:
         temperature: The one the rows were sampled with.
         old_log_probs: "sampling" takes them as drawn; "first_pass" takes the first pass's, so that its ratio is 1.
         backward: Sends a loss backward.
+        control: What holds the entropy near a target, if anything.
     """
 
     def __init__(
@@ -80,9 +82,11 @@ class Learner:
         temperature: float,
         old_log_probs: OldLogProbs = "sampling",
         backward: Callable[[Tensor], None] = torch.Tensor.backward,
+        control: EntropyControl | None = None,
     ) -> None:
         self.backbone, self.plan, self.clock = backbone, plan, clock
         self.loss, self.temperature, self.old_log_probs, self.backward = loss, temperature, old_log_probs, backward
+        self.control = control
 
     def accumulate(self, rows: Sequence[Experience], first: bool = False) -> PassTotals:
         """One policy pass: sets the adapter's gradients to those of the whole batch.
@@ -103,6 +107,8 @@ class Learner:
                 self._learn(part, first, totals)
             return totals
 
+        if self.control is not None:
+            self.control.begin(rows)
         self.plan.settle_learning()
         least = max((self._tokens([row]) for row in rows), default=1)
         advice = "lower data.max_tokens, model.rollout.max_new_tokens or model.lora.r, or take a smaller model"
@@ -123,18 +129,25 @@ class Learner:
         tokens = self._tokens(part)
         self.plan.learning.take(tokens)
         self.backbone.checkpoint_layers(self.plan.checkpointed(tokens))
-        log_probs, entropies = self.backbone.policy.passes.log_probs(part, self.temperature)
+        control = self.control
+        steered = control is not None and control.entropy_gradient
+        log_probs, entropies = self.backbone.policy.passes.log_probs(part, self.temperature, steered)
         lengths = torch.tensor([len(row.completion_ids) for row in part])
         sampled = torch.cat([row.old_log_probs for row in part]).to(log_probs)
         old = log_probs.detach() if first and self.old_log_probs == "first_pass" else sampled
         advantages, weights = (
-            torch.tensor(values).repeat_interleave(lengths).to(log_probs)
+            torch.tensor(values, dtype=torch.float64).repeat_interleave(lengths).to(log_probs)
             for values in ([row.advantage for row in part], [row.weight for row in part])
         )
         loss_function = self._compiled_loss if self.backbone.compiled else self.loss
-        loss = loss_function(log_probs, old, advantages, weights, entropies)
-        self.backward(loss.loss)
-        totals.add(loss, entropies, log_probs.detach(), sampled, lengths)
+        learnt = advantages if control is None else control.advantages(advantages, sampled)
+        loss = loss_function(log_probs, old, learnt, weights, entropies.detach())
+        flat = PassTokens(log_probs, old, sampled, advantages, weights, entropies)
+        penalty = None if control is None else control.penalty(flat)
+        self.backward(loss.loss if penalty is None else loss.loss + penalty)
+        totals.add(loss, entropies.detach(), log_probs.detach(), sampled, lengths)
+        if penalty is not None:
+            totals.penalty = (totals.penalty or 0.0) + float(penalty.detach())
 
     @cached_property
     def _compiled_loss(self) -> Callable[..., LossParts]:

@@ -70,6 +70,13 @@ def apply_settings(optimizer: torch.optim.Optimizer, schedule: LambdaLR, setting
         group["betas"], group["weight_decay"] = settings.betas, settings.weight_decay
 
 
+def begin_anew(optimizer: torch.optim.Optimizer, schedule: LambdaLR, settings: OptimizerSettings) -> None:
+    """Forgets the moments and begins the warm-up again, under settings that may be others."""
+    optimizer.state.clear()
+    schedule.last_epoch = 0
+    apply_settings(optimizer, schedule, settings)
+
+
 @contextmanager
 def state_on_device(optimizer: torch.optim.Optimizer, device: torch.device, offload: bool) -> Iterator[None]:
     """Brings the optimiser's state to the device for a step, and back to the CPU after it where `offload` is set."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from squish_pl.errors import repeated
-from squish_pl.score.measures import Measure, measured
+from squish_pl.score.measures.base import Measure, measured
 from squish_pl.score.scorer import Scorer
 from squish_pl.types import Rollouts, Scores
 
@@ -201,6 +201,7 @@ class GroupRewards:
         total: [G] float64, what is learnt from.
         valid: [G] bool: parsed, not empty and within the budget.
         parts: Each component's [G] float64 before its weight, by name.
+        counts: [G] bool: valid, and all components could tell: the total is not that of the rule for invalid ones.
         used: [G] float64, length by the limit; NaN for an invalid summary.
         factor: [G] float64, f of the rule for lengths; NaN for an invalid summary.
     """
@@ -208,6 +209,7 @@ class GroupRewards:
     total: Tensor
     valid: Tensor
     parts: dict[str, Tensor]
+    counts: Tensor
     used: Tensor
     factor: Tensor
 
@@ -235,7 +237,8 @@ def group_rewards(
     used = _lengths_used(group, valid, scorer)
     factor = length.factor(used)
     total = torch.where(valid, total - (1 - factor) * total.abs(), total)
-    return GroupRewards(invalid.apply(total, valid), valid, parts, used, factor)
+    counts = valid & ~total.isnan()
+    return GroupRewards(invalid.apply(total, valid), valid, parts, counts, used, factor)
 
 
 def _lengths_used(group: Rollouts, valid: Tensor, scorer: Scorer) -> Tensor:

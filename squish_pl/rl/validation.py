@@ -21,7 +21,7 @@ from squish_pl.lm.tokens import encode
 from squish_pl.score.baselines import lead
 from squish_pl.score.bootstrap import Estimate
 from squish_pl.score.ensemble import within_budget
-from squish_pl.score.measures import Measure, measure_key
+from squish_pl.score.measures.base import Measure, measure_key
 from squish_pl.score.metric import SquishMetric
 from squish_pl.score.novelty import copied_share
 from squish_pl.score.scorer import Scorer, ScoreRequest

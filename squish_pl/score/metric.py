@@ -15,7 +15,7 @@ from torchmetrics.utilities import dim_zero_cat
 from squish_pl.budget import Budget
 from squish_pl.errors import SquishError
 from squish_pl.score.bootstrap import Estimate, estimate
-from squish_pl.score.measures import Measure, measured, not_carried
+from squish_pl.score.measures.base import Measure, measured, not_carried
 from squish_pl.score.scorer import Scorer, ScoreRequest
 from squish_pl.types import Document, Scores
 

@@ -27,7 +27,9 @@ from squish_pl.lm.loading import BaseModel, DType
 from squish_pl.lm.tokens import encode, line_end_ids, start_token_id
 from squish_pl.score.evidence import Evidence, LogProbs, Need
 from squish_pl.score.information import Row, information_behind, token_information
-from squish_pl.score.measures import Measure, Novel, Squish, measure_problems, needs_of, row_sums
+from squish_pl.score.measures.base import Measure, measure_problems, needs_of, row_sums
+from squish_pl.score.measures.copies import Novel
+from squish_pl.score.measures.savings import Squish
 from squish_pl.score.reference import FrozenModel, ReferenceModel
 from squish_pl.score.template import ScoreTemplate
 from squish_pl.types import Document, Scores

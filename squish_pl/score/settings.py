@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from squish_pl.score.measures import Measure, measure_problems
+from squish_pl.score.measures.base import Measure, measure_problems
 from squish_pl.score.template import ScoreTemplate
 
 
@@ -16,7 +16,8 @@ class ScoreSettings:
         template: How summary and document are framed for the reference.
         novel_ngram: Token n-grams of this length count as copied.
         batch_tokens: Most tokens in one forward pass of the reference.
-        measures: What is measured beside SQUISH and SQUISH-novel, by class_path (see `score.measures`).
+        measures: What is measured beside SQUISH and SQUISH-novel, by class_path: Novel, SmoothNovel, Clipped, Positive,
+            Support, SupportGain, Contrast, Weighted, or a class of your own; each is a score of the benchmark.
     """
 
     template: ScoreTemplate = field(default_factory=ScoreTemplate)

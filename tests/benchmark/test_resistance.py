@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,7 +20,9 @@ from squish_pl.benchmark.resistance import (
     resistance,
 )
 from squish_pl.benchmark.resistance_tables import print_resistance, resistance_csv, resistance_markdown
+from squish_pl.benchmark.scores import scores_of
 from squish_pl.score.bootstrap import Estimate, bootstrap_interval
+from squish_pl.score.measures import Positive, Support
 from squish_pl.types import Document
 
 WRITTEN, FAILED = Answer(outcome=Outcome.WRITTEN, summary="s"), Answer(outcome=Outcome.FAILED, reason="none")
@@ -90,30 +93,70 @@ def test_samples_are_averaged_first() -> None:
     assert table(rows).lines[0].share.mean == 1  # 0.3 above 0.2: one document, not two
 
 
-def test_budgets_and_references_stand_by_themselves() -> None:
+def both(contender: str, budget: str, r: float, q: float) -> Row:
+    """A summary under two references."""
+    one = row(contender, 0, r, budget=budget)
+    return replace(one, scores=dict(one.scores) | row(contender, 0, q, reference="q").scores)
+
+
+def test_budgets_and_references_stand_by_themselves_and_references_combined() -> None:
     rows = []
     for budget, good in (("10%", 0.1), ("20%", 0.3)):
-        rows += [row("good", 0, good, budget=budget), row("attack", 0, 0.2, budget=budget)]
-        rows += [
-            row("good", 1, good, budget=budget, reference="q"),
-            row("attack", 1, 0.0, budget=budget, reference="q"),
-        ]
+        rows += [both("good", budget, good, good), both("attack", budget, 0.2, 0.0)]
     found = table(rows, ["r", "q"])
     shares = {(*key, line.score): line.share.mean for key, own in found.groups().items() for line in own}
-    assert [key for key in shares if key[2] == "squish"] == [
-        ("10%", "r", "squish"),
-        ("10%", "q", "squish"),
-        ("20%", "r", "squish"),
-        ("20%", "q", "squish"),
+    assert {key: share for key, share in shares.items() if key[2] == "squish"} == {
+        ("10%", "r", "squish"): 0,
+        ("10%", "q", "squish"): 1,
+        ("10%", "mean of references", "squish"): 0.5,  # 0.1 and 0.1
+        ("20%", "r", "squish"): 1,
+        ("20%", "q", "squish"): 1,
+        ("20%", "mean of references", "squish"): 1,
+    }
+    # the combined ones alone
+    assert mean_shares(found) == {"squish": {"attack": 0.75}, "novel": {"attack": 0.5}}
+    lowest = resistance(rows, ["r", "q"], "good", "min")
+    assert lowest is not None
+    assert mean_shares(lowest) == {"squish": {"attack": 1.0}, "novel": {"attack": 0.5}}  # 0.1 above 0
+    assert mean_shares(table(rows, ["r"])) == {"squish": {"attack": 0.5}, "novel": {"attack": 0.5}}
+
+
+def test_measures_are_lines_of_their_own() -> None:
+    scores = scores_of([Positive(), Support()])
+
+    def measured(contender: str, document: int, positive: float, support: float, within: bool = True) -> Row:
+        of = row(contender, document, 0.3, within=within)
+        own = {"positive": positive, "support": support}
+        return replace(of, scores={"r": replace(of.scores["r"], measures=own)})
+
+    rows = [measured("good", i, 0.1, -2.0, within=i != 2) for i in range(3)]
+    rows += [
+        measured("attack", i, positive, support) for i, (positive, support) in enumerate(((0.0, -1.0), (0.2, -3.0)))
     ]
-    assert [shares[key] for key in shares if key[2] == "squish"] == [0, 1, 1, 1]
-    assert mean_shares(found.lines) == {"squish": {"attack": 0.75}, "novel": {"attack": 0.5}}
+    rows += [
+        measured("attack", 2, -0.5, -1.0),
+        Row("attack 2", Task(Document("text 0"), "20%"), UNPARSABLE, is_attack=True),
+    ]
+    found = resistance(rows, ["r"], "good", scores=scores)
+    assert found is not None
+    lines = {(line.score, line.attack): line for line in found.lines}
+    assert [score for score, attack in lines if attack == "attack"] == ["squish", "novel", "positive", "support"]
+    # 0.1 above 0, below 0.2; the third, over the budget, is worth 0, which is above -0.5
+    assert lines["positive", "attack"].share.mean == pytest.approx(2 / 3)
+    # -2 below -1, above -3; the third has no value
+    assert (lines["support", "attack"].share.mean, lines["support", "attack"].documents) == (0.5, 2)
+    assert lines["positive", "attack 2"].share.mean == 1
+    assert lines["support", "attack 2"].documents == 0
+    assert mean_shares(found)["support"] == {"attack": 0.5, "attack 2": None}
+    assert "| attack | SQUISH | SQUISH-novel | positive | support | documents |" in resistance_markdown(found)
+    assert "| 100% | – | 0 to 1 |" in resistance_markdown(found)
+    assert "| 50% [0%, 100%] | 2 to 3 |" in resistance_markdown(found)
 
 
 def test_nothing_without_attacks_and_nothing_known_without_documents() -> None:
     assert resistance([row("good", 0, 0.3), row("other", 0, 0.4)], ["r"], "good") is None
     nothing = table([row("attack", 0, 0.4)])
-    assert mean_shares(nothing.lines) == {"squish": {"attack": None}, "novel": {"attack": None}}
+    assert mean_shares(nothing) == {"squish": {"attack": None}, "novel": {"attack": None}}
     assert mean_over_attacks(nothing.lines, "squish") is None
 
 
@@ -136,7 +179,7 @@ def test_tables_hold_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
     printed = [[cell.strip() for cell in line if cell.strip()] for line in lines]
     assert ["a|[b]b[/b]", "50% [25%, 75%]", "10%", "8"] in printed
     assert ["mean over attacks", "75%", "10%"] in printed
-    assert "| two | 100% [100%, 100%] | – | 8 |" in resistance_markdown(example())
+    assert "| two | 100% [100%, 100%] | – | 0 to 8 |" in resistance_markdown(example())
     assert "which good&#124;one score above the attack [95 %" in resistance_markdown(example())
     assert "| a&#124;&#91;b&#93;b&#91;/b&#93; | 50% [25%, 75%] | 10% | 8 |" in resistance_markdown(example())
     records = list(csv.DictReader(io.StringIO(resistance_csv(example()))))

@@ -62,6 +62,19 @@ SCORE = ScoreRecord(
 )
 
 
+def test_measures_are_kept_with_a_score_and_older_scores_have_none(tmp_path: Path) -> None:
+    with_measures = dataclasses.replace(SCORE, measures={"0.5 squish + 1 support": 0.1 + 0.2, "support": math.nan})
+    one, two = ScoreKey("d", "5%", "s"), ScoreKey("d", "5%", "t")
+    with Store(tmp_path / "store.db") as store:
+        store.put_scores("r", {one: with_measures, two: SCORE})
+        store._database.execute("UPDATE scores SET score = replace(score, ', \"measures\": {}', '')")
+        assert "measures" not in store._database.execute("SELECT score FROM scores WHERE summary = 't'").fetchone()[0]
+        found = store.scores("r", [one, two])
+    assert found[two] == SCORE
+    assert found[one].measures["0.5 squish + 1 support"] == 0.1 + 0.2
+    assert math.isnan(found[one].measures["support"])
+
+
 def test_answers_come_back_as_they_were_put(tmp_path: Path) -> None:
     answer = Answer(
         outcome=Outcome.WRITTEN,

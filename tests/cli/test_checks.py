@@ -6,7 +6,8 @@ from lightning.pytorch.callbacks import EarlyStopping, GradientAccumulationSched
 from squish_pl.cli.checks import callback_problems, monitor_problems, setting_problems
 from squish_pl.lm.loading import BaseModel
 from squish_pl.rl.validation import ValidationSettings
-from squish_pl.score.measures import Novel, Support
+from squish_pl.score.measures.copies import Novel
+from squish_pl.score.measures.support import Support
 
 GOOD = {"max_steps": 12, "max_epochs": None, "accumulate_grad_batches": 1, "limit_train_batches": None}
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from squish_pl.data.summaries import numbered_summaries, read_text
+from squish_pl.data.filters import document_id
+from squish_pl.data.summaries import document_names, numbered_summaries, read_text
 from squish_pl.errors import DataError
 
 
@@ -36,6 +37,13 @@ def test_records_keep_their_fields_and_the_numbers_of_their_lines() -> None:
         (6, {"id": "x", "summary": ""}),
     ]
     assert numbered_summaries("sums.jsonl", " \n\n") == []
+
+
+def test_a_record_tells_its_document_by_one_or_more_names() -> None:
+    record = {"document": "a text", "url": "u", "id": 7, "summary": "s"}
+    assert list(document_names(record).items()) == [("id", "7"), ("url", "u"), ("document", document_id("a text"))]
+    assert document_names({"summary": "s", "id": 0, "url": ""}) == {"id": "0"}
+    assert document_names({"summary": "s", "id": None}) == {}
 
 
 def test_line_breaks_of_other_kinds_and_half_characters_stay_in_a_summary() -> None:

@@ -10,6 +10,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from squish_pl import SquishModule
 from squish_pl.budget import Budget
 from squish_pl.lm.halving import Limit, within
+from squish_pl.lm.log_probs import wide_logits
 from squish_pl.policy.adapter import LoraSettings
 from squish_pl.policy.backbone import Backbone
 from squish_pl.policy.memory.costs import Costs
@@ -60,6 +61,19 @@ def one_pass(backbone, way, rows):
     log_probs, entropies = way(backbone.policy).log_probs(rows)
     log_probs.sum().backward()
     return log_probs.detach(), entropies, torch.cat([p.grad.flatten() for p in backbone.adapter_parameters()])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_head_hands_out_float32(dtype):
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(37, 256).to("cuda", dtype), torch.randn(1000, 256).to("cuda", dtype)
+    expected = hidden.double() @ weight.double().T
+    with torch.autocast("cuda", dtype):
+        logits = wide_logits(hidden, weight)
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits.double(), expected, rtol=1e-5, atol=1e-4)
+    with make_backbone(dtype).policy.generating() as model:
+        assert model(input_ids=torch.arange(5, device="cuda").unsqueeze(0)).logits.dtype == torch.float32
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.05), (torch.float16, 0.02)])

@@ -44,14 +44,14 @@ def test_all_attacks_with_everything_they_leave_behind(tiny_model_folder, tmp_pa
     assert "Resistance at 20%, reference tiny: share of documents on which highlights score above the attack" in out
     assert "mean over attacks" in out
     assert "(attack)" in out
-    assert out.index("ranked by SQUISH") < out.index("Resistance at")
+    assert out.index("ranked by fair") < out.index("Resistance at")
     assert "results: results" in out
     configured = yaml.safe_load((ROOT / "configs" / "attacks.yaml").read_text())["contenders"]
     records = json.loads((tmp_path / "results" / "leaderboard.json").read_text())
     names = {record["contender"] for record in records if record["is_attack"]}
     assert len(names) == len(configured) - 1
     shares = json.loads((tmp_path / "results" / "resistance.json").read_text())
-    assert {score: set(of) for score, of in shares.items()} == {"squish": names, "novel": names}
+    assert {score: set(of) for score, of in shares.items()} == {"squish": names, "novel": names, "fair": names}
     # the figure is the scorer's own, where both have a summary: the last two documents
     scorer = SquishScorer.from_pretrained(str(tiny_model_folder))
     wins = []

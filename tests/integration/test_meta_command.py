@@ -15,7 +15,9 @@ from tiny import make_byte_tokenizer, make_tiny_model
 
 from squish_pl.benchmark.correlation import spearman
 from squish_pl.score.evidence import NEEDS
-from squish_pl.score.measures import Novel, Squish, Support
+from squish_pl.score.measures.copies import Novel
+from squish_pl.score.measures.savings import Squish
+from squish_pl.score.measures.support import Support
 from squish_pl.score.scorer import ScoreRequest, SquishScorer
 
 TEXTS = {

@@ -1,5 +1,6 @@
 """A user's own loss, reward and contender: a class on the import path, and no file of ours."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -110,10 +111,11 @@ def test_the_examples_of_the_documents_run(tiny_model_folder, tmp_path, capsys, 
     text = (ROOT / "docs" / "extending.md").read_text()
     for name, code in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", text, re.S):
         (tmp_path / name).write_text(code)
-    names = ("my_losses", "my_rewards", "my_measures", "my_contenders")
+    names = ("my_losses", "my_controls", "my_rewards", "my_measures", "my_thrift", "my_contenders")
     assert {path.stem for path in tmp_path.glob("*.py")} == set(names)
     monkeypatch.syspath_prepend(tmp_path)
     own = ["--model.loss=my_losses.Reinforce", "--model.loss.scale=0.5"]
+    own += ["--model.entropy={class_path: my_controls.Damped, init_args: {target: 2.0}}"]
     own += ["--model.rewards=[Squish, {class_path: my_rewards.Brevity, init_args: {weight: 0.05}}]"]
     code, _, err = run_cli(["fit", *tiny_arguments(tiny_model_folder, tmp_path, rounds=1), *own], capsys)
     assert code == 0, err
@@ -129,8 +131,20 @@ def test_the_examples_of_the_documents_run(tiny_model_folder, tmp_path, capsys, 
     references = f"[{{base: {tiny_model_folder}}}]"
     compare = ["compare", "--documents", str(tmp_path / "docs.jsonl"), f"--references={references}", "--logs=null"]
     compare += ["--contenders=[my_contenders.Headline, Opening]", "--budgets=[60%]", f"--store={tmp_path / 's.sqlite'}"]
-    code, out, err = run_cli(compare, capsys)
+    compare += ["--score.measures=[{class_path: my_thrift.Thrift, init_args: {least: 3}}]", "--rank_by=thrift 3"]
+    code, out, err = run_cli([*compare, f"--output={tmp_path / 'out'}"], capsys)
     assert code == 0, err
-    assert "headline" in out
+    assert "ranked by thrift 3" in out
+    first, second = json.loads((tmp_path / "out" / "leaderboard.json").read_text())
+    assert {first["contender"], second["contender"]} == {"headline", "opening"}
+    assert first["thrift 3"] > second["thrift 3"]
+    for line in map(json.loads, (tmp_path / "out" / "results.jsonl").read_text().splitlines()):
+        tokens = len(line["summary"].encode())  # the tiny model's are bytes
+        assert line["thrift 3"] == pytest.approx(line["squish"] * line["information"] / tokens)
+    code, _, err = run_cli(
+        [*compare, "--score.measures=[{class_path: my_thrift.Thrift, init_args: {least: 0}}]"], capsys
+    )
+    assert code == 2
+    assert "thrift 0: least must be at least 1, but is 0" in err
     for name in names:
         sys.modules.pop(name)

@@ -81,8 +81,8 @@ def expand(key: str) -> list[str]:
     keys = [key]
     if key.startswith(("val/squish_low", "val/squish_high")):
         keys = [key.replace("squish", kind) for kind in ("squish", "novel", "lead", "lead_novel")]
-    if "<" in key or key.startswith("val/audit_"):
-        return []  # the default component is called squish; measures and an audit have tests of their own
+    if "<" in key or key.startswith(("val/audit_", "entropy/", "warm/")):
+        return []  # the default component is called squish; measures, audit, controls and warm start have own tests
     return [k.replace("@B", f"@{budget}") for k in keys for budget in ("10%", "20 tokens")]
 
 

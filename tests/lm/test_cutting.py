@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, models
 from transformers import ByT5Tokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from squish_pl.data.filters import cut_document
-from squish_pl.lm.cutting import cut_to_tokens
+from squish_pl.lm.cutting import cut_to_sentences, cut_to_tokens
 from squish_pl.lm.tokens import count_tokens
 from squish_pl.types import Document
 
@@ -108,3 +108,31 @@ def test_cut_document_keeps_all_but_the_text(byte_tokenizer: PreTrainedTokenizer
     cut = Document("ab", id="1", url="u", name="n", highlights="a longer summary")
     assert cut_document(document, byte_tokenizer, 2) == cut
     assert cut_document(document, None, None) is document
+
+
+@pytest.mark.parametrize(
+    ("text", "cuts"),
+    [
+        ("One. Two! Three? Four.", ["One. Two! Three? Four.", "One. Two! Three?", "One. Two!", "One.", ""]),
+        ("No full stop\nat a line's end", ["No full stop\nat a line's end", "No full stop", ""]),
+        ('She said "no." Then she left', ['She said "no." Then she left', 'She said "no."', ""]),
+        (
+            "Dr. A. Lee paid 3.5 crowns at 5 p.m. and left. So did Mrs. Ray.",
+            [
+                "Dr. A. Lee paid 3.5 crowns at 5 p.m. and left. So did Mrs. Ray.",
+                "Dr. A. Lee paid 3.5 crowns at 5 p.m. and left.",
+                "",
+            ],
+        ),
+        (
+            "雨が降った。彼は帰った！終わり",
+            ["雨が降った。彼は帰った！終わり", "雨が降った。彼は帰った！", "雨が降った。", ""],
+        ),
+        ("", [""]),
+    ],
+)
+def test_every_cut_at_a_sentence_is_the_longest_that_fits(text: str, cuts: list[str]) -> None:
+    ends = [len(cut) for cut in cuts]
+    for most in range(len(text) + 1):
+        expected = next(cut for cut, end in zip(cuts, ends, strict=True) if end <= most)
+        assert cut_to_sentences(text, lambda beginning, most=most: len(beginning) <= most) == expected

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from squish_pl.lm import log_probs
-from squish_pl.lm.log_probs import chosen_log_probs, log_probs_of_logits, predicting_slice, token_log_probs
+from squish_pl.lm.log_probs import (
+    chosen_log_probs,
+    log_probs_of_logits,
+    predicting_slice,
+    token_log_probs,
+    wide_logits,
+)
 
 N, H, V = 23, 8, 50
 
@@ -101,6 +107,39 @@ def test_half_precision_logits_are_computed_in_float32(dtype: torch.dtype) -> No
     torch.testing.assert_close(entropy.double(), expected[1], rtol=1e-5, atol=1e-6)
 
 
+class TestWideLogits:
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    @pytest.mark.parametrize("columns", [1, 7, V, 1000])
+    @pytest.mark.parametrize("shape", [(N, H), (3, 1, H), (0, H)])
+    def test_half_precision_is_the_float32_product_of_the_same_numbers(
+        self, shape: tuple[int, ...], columns: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(log_probs, "_CPU_COLUMNS", columns)
+        torch.manual_seed(0)
+        hidden, weight = (3 * torch.randn(shape)).to(dtype), torch.randn(V, H).to(dtype)
+        expected = hidden.double() @ weight.double().T
+        with torch.autocast("cpu", torch.bfloat16):  # which would round them again
+            logits = wide_logits(hidden, weight)
+        assert logits.dtype == torch.float32
+        assert logits.shape == expected.shape
+        torch.testing.assert_close(logits.double(), expected, rtol=1e-5, atol=1e-5)
+        if len(hidden):
+            assert ((hidden @ weight.T).double() - expected).abs().max() > 1e-3  # what is lost otherwise
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_other_types_are_left_as_they_are(self, dtype: torch.dtype) -> None:
+        hidden, head, _ = make_inputs(dtype)
+        assert torch.equal(wide_logits(hidden, head.weight), hidden @ head.weight.T)
+
+    def test_learning_in_half_precision_rounds_no_logit(self) -> None:
+        hidden, head, targets = make_inputs(torch.bfloat16)
+        weight = head.weight.detach()
+        got = token_log_probs(hidden.requires_grad_(), head, targets, 0.7, frozen_weight=weight)
+        for value, right in zip(got, whole(hidden.double() @ weight.double().T, targets, 0.7), strict=True):
+            assert value.dtype == torch.float32
+            torch.testing.assert_close(value.double(), right, rtol=1e-5, atol=1e-5)
+
+
 def test_predicting_slice() -> None:
     row = list("spprrr")  # a start token, two of a prefix, three to predict
     assert row[predicting_slice(3, 3)] == list("prr")
@@ -136,6 +175,44 @@ class TestFrozenHead:
             assert not entropies.requires_grad
             assert torch.allclose(gradient, expected_gradient, rtol=1e-11, atol=1e-13)
         assert max(seen) <= slice_tokens  # the frozen way needs no head at all; the other never more than a slice
+
+    @pytest.mark.parametrize("columns", [1, 7, 31, 1000])
+    @pytest.mark.parametrize("slice_tokens", [1, 7, 20, 512])
+    @pytest.mark.parametrize("temperature", [1.0, 0.6])
+    def test_gradient_of_the_entropies(
+        self, slice_tokens: int, columns: int, temperature: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Alone and together with that of the log-probs, with the head frozen or not."""
+        monkeypatch.setattr(log_probs, "_CPU_COLUMNS", columns)
+        torch.manual_seed(0)
+        hidden = 2 * torch.randn(20, 8, dtype=torch.float64)
+        weight = torch.randn(31, 8, dtype=torch.float64)
+        weight[5] = 5.0  # where it is likely, a token is sure
+        hidden.requires_grad_()
+        targets = torch.randint(0, 31, (20,))
+        grads = torch.randn(2, 20, dtype=torch.float64)
+        expected = whole(hidden @ weight.T, targets, temperature)
+        gradients = torch.autograd.grad(expected, hidden, tuple(grads), retain_graph=True)
+        gradients += torch.autograd.grad(expected[1], hidden, grads[1])
+        assert min(g.abs().max() for g in gradients) > 0.1
+        for frozen in (weight, None):
+            pair = token_log_probs(hidden, lambda h: h @ weight.T, targets, temperature, slice_tokens, frozen, True)
+            got = torch.autograd.grad(pair, hidden, tuple(grads), retain_graph=True)
+            got += torch.autograd.grad(pair[1], hidden, grads[1])
+            for value, right in zip((*pair, *got), (*expected, *gradients), strict=True):
+                torch.testing.assert_close(value, right, rtol=1e-10, atol=1e-12)
+
+    def test_a_masked_token_leaves_the_entropy_its_gradient(self) -> None:
+        """A logit of -inf beside 0 and z: d entropy / dz = -p (1 - p) z."""
+        z = torch.tensor([[1.2]], dtype=torch.float64, requires_grad=True)
+
+        def head(h: Tensor) -> Tensor:
+            return torch.cat([torch.zeros_like(h), h, torch.full_like(h, -math.inf)], dim=1)
+
+        _, entropy = token_log_probs(z, head, torch.tensor([1]), entropy_gradient=True)
+        (gradient,) = torch.autograd.grad(entropy.sum(), z)
+        p = 1 / (1 + math.exp(-1.2))
+        assert gradient.item() == pytest.approx(-p * (1 - p) * 1.2, rel=1e-12)
 
     def test_a_sure_token_keeps_its_gradient_in_bfloat16(self) -> None:
         torch.manual_seed(0)
@@ -196,8 +273,9 @@ class TestChosenLogProbs:
     def test_half_precision_logits_are_summed_in_float32(self, dtype: torch.dtype) -> None:
         hidden, head, targets = make_inputs(dtype)
         head.bias.data.zero_()
-        expected = one_by_one(head(hidden).detach(), targets)
-        for weight in (None, head.weight):
+        exact = hidden.double() @ head.weight.detach().double().T  # which a plain linear head is not rounded from
+        for weight, logits in ((None, head(hidden).detach()), (head.weight, exact)):
+            expected = one_by_one(logits, targets)
             chosen = chosen_log_probs(hidden, head, targets, weight=weight)
             assert chosen.dtype == torch.float32
             torch.testing.assert_close(chosen.double(), expected, rtol=1e-6, atol=1e-6)

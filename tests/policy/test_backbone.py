@@ -92,7 +92,9 @@ def test_half_precision_computes_in_half_and_learns_in_float32():
         gradient = torch.cat([p.grad.flatten() for p in backbone.adapter_parameters()])
         results.append((log_probs.detach(), gradient))
         with backbone.policy.generating() as generating:
-            assert generating(torch.arange(5).unsqueeze(0)).logits.dtype == dtype
+            ids = torch.arange(5).unsqueeze(0)
+            assert generating.get_decoder()(ids).last_hidden_state.dtype == dtype
+            assert generating(ids).logits.dtype == torch.float32
     (log_probs, gradient), (log_probs_2, gradient_2) = results
     assert (log_probs - log_probs_2).abs().mean() < 0.1
     assert (gradient - gradient_2).norm() < 0.1 * gradient.norm()

@@ -46,7 +46,11 @@ def group_of(total, valid, **parts):
     def double(values):
         return torch.tensor(values, dtype=torch.float64)
 
-    return GroupRewards(double(total), torch.tensor(valid), {name: double(part) for name, part in parts.items()})
+    valid = torch.tensor(valid)
+    parts_ = {name: double(part) for name, part in parts.items()}
+    return GroupRewards(
+        double(total), valid, parts_, valid, double([math.nan] * len(total)), double([1.0] * len(total))
+    )
 
 
 def test_rewards():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from squish_pl.rl.optimizer import OptimizerSettings, apply_settings, make_optimizer, state_on_device
+from squish_pl.rl.optimizer import OptimizerSettings, apply_settings, begin_anew, make_optimizer, state_on_device
 
 
 def rates(optimizer, schedule, steps):
@@ -53,6 +53,19 @@ def test_without_a_change_nothing_changes():
     before = optimizer.state_dict()["param_groups"]
     apply_settings(optimizer, schedule, settings)
     assert optimizer.state_dict()["param_groups"] == before
+
+
+def test_begun_anew_it_is_like_a_new_one():
+    settings = OptimizerSettings(learning_rate=0.1, warmup_steps=3)
+    used, fresh = ((p, *make_optimizer([p], settings)) for p in (parameter(), parameter()))
+    rates(*used[1:], 4)
+    with torch.no_grad():
+        used[0].copy_(fresh[0])
+    begin_anew(*used[1:], settings)
+    assert not used[1].state
+    assert rates(*used[1:], 5) == rates(*fresh[1:], 5)
+    assert torch.equal(used[0], fresh[0])
+    assert used[2].get_last_lr() == fresh[2].get_last_lr()
 
 
 def test_the_state_comes_for_a_step_and_goes(monkeypatch):

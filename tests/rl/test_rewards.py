@@ -19,8 +19,10 @@ from squish_pl.rl.rewards import (
     group_rewards,
     reward_problems,
 )
-from squish_pl.score.measures import Novel, Support, Weighted
-from squish_pl.score.measures import Squish as MeasuredSquish
+from squish_pl.score.measures.copies import Novel
+from squish_pl.score.measures.savings import Squish as MeasuredSquish
+from squish_pl.score.measures.support import Support
+from squish_pl.score.measures.weighted import Weighted
 
 
 class Told:

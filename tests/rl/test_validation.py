@@ -20,7 +20,10 @@ from squish_pl.rl.validation import (
     summarise,
 )
 from squish_pl.score.bootstrap import bootstrap_interval
-from squish_pl.score.measures import Clipped, Measure, Novel, Squish, Support
+from squish_pl.score.measures.base import Measure
+from squish_pl.score.measures.copies import Novel
+from squish_pl.score.measures.savings import Clipped, Squish
+from squish_pl.score.measures.support import Support
 from squish_pl.score.scorer import Scorer
 from squish_pl.types import Finish
 

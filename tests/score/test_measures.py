@@ -8,25 +8,19 @@ from functools import cache
 
 import pytest
 import torch
-from evidence_tools import made_up, slow_support
+from evidence_tools import made_up, slow_ending, slow_support
 from score_brute_force import byte_ids, random_summaries, random_text, slow_copied, slow_squish
 from tiny import ARCHITECTURES, make_byte_tokenizer, make_tiny_model
 from transformers import PreTrainedModel
 
 from squish_pl.score.evidence import NEEDS, Evidence
-from squish_pl.score.measures import (
-    Clipped,
-    Measure,
-    Novel,
-    Positive,
-    SmoothNovel,
-    Squish,
-    Support,
-    SupportGain,
-    Weighted,
-    default_measures,
-    measure_key,
-)
+from squish_pl.score.measures.base import Measure, measure_key
+from squish_pl.score.measures.candidates import default_measures
+from squish_pl.score.measures.copies import AlignedNovel, BeyondCopying, Novel, SmoothNovel
+from squish_pl.score.measures.fair import Fair
+from squish_pl.score.measures.savings import Clipped, Positive, Squish
+from squish_pl.score.measures.support import Ending, Support, SupportGain, WeakestSupport
+from squish_pl.score.measures.weighted import Weighted
 from squish_pl.score.novelty import copied_tokens, longest_copies
 from squish_pl.score.reference import FrozenModel
 from squish_pl.score.scorer import ScoreRequest, SquishScorer
@@ -47,6 +41,7 @@ BY_HAND = made_up(
     summaries=[[6, 7, 4], [1, 2]],
     support=[[-1, -2, -3], [-4, -6]],
     alone=[[-2, -2, -5], [-4, -4]],
+    ending=[math.log(0.225), math.log(0.025)],
 )
 
 
@@ -65,6 +60,14 @@ BY_HAND = made_up(
         (Support(), [-2, -5]),
         (SupportGain(), [1, -1]),
         (Weighted([(Squish(), 10), (SupportGain(), -0.5)]), [1.5, 1.5]),
+        (WeakestSupport(), [-3, -6]),
+        (WeakestSupport(0.5), [-2.5, -6]),
+        (Ending(), [math.log(0.225), math.log(0.025)]),
+        # an alignment of two, 6 and 7
+        (AlignedNovel(2), [(0.5 + 1 + 1.25 - 3) / 10, 0.1]),
+        # helps 0.5 + (2 + 2.5) / (1 + 2 / 16), hurts 3; helps 1.5, hurts 0.5; endings of 3/4 and 1/4
+        (Fair(), [4.5**2 / (4.5 + 24) / 10 * math.exp(-0.9) * 0.75, 1.5**2 / (1.5 + 4) / 10 * math.exp(-1.8) / 4]),
+        (Fair(run=2, harm=0, support=0, ending=0.025), [2.75 / 10 * 0.9, 1.5 / 10 / 2]),
     ],
 )
 def test_by_hand(measure: Measure, expected: list[float]) -> None:
@@ -81,25 +84,28 @@ def test_what_does_not_count_is_zero_and_has_no_likelihood() -> None:
         within=[True, False, False, True, False],  # over the budget, twice; an empty one; a missing one
         support=[[-1], [-1], [nan, nan], [], []],
         alone=[[-2], [-2], [nan, nan], [], []],
+        ending=[-1, -1, nan, nan, nan],
     )
+    expected = {"support": -1, "weakestsupport 0.2": -1, "supportgain": 1, "ending": -1}
+    expected["fair"] = 0.25 * math.exp(-0.3) / (1 + 0.075 * math.e)
     for measure in default_measures():
         counted, *others = values(measure, evidence)
-        assert counted == (-1 if measure.name == "support" else 1 if measure.name == "supportgain" else 0.25)
-        expected = [nan] * 4 if measure.needs else [0.0] * 4
-        assert others == pytest.approx(expected, abs=0, nan_ok=True)
+        assert counted == pytest.approx(expected.get(measure.name, 0.25), rel=1e-14)
+        none = [0.0] * 4 if measure.has_zero else [nan] * 4
+        assert others == pytest.approx(none, abs=0, nan_ok=True)
     mixed = values(Weighted([(Squish(), 1), (Support(), 1)]), evidence)
     assert mixed == pytest.approx([-0.75, nan, nan, nan, nan], nan_ok=True)
 
 
 def test_a_document_that_tells_nothing() -> None:
     for information, saved in (([], [[], []]), ([0.0, 0.0], [[0, 0], [0, 0]])):
-        for measure in (Squish(), Novel(), Clipped(), Positive(), SmoothNovel()):
+        for measure in (Squish(), Novel(), Clipped(), Positive(), SmoothNovel(), AlignedNovel(), BeyondCopying()):
             assert values(measure, made_up(information, saved)) == [0, 0]
     assert values(Squish(), made_up([1.0], [])) == []
 
 
 def test_likelihoods_that_nobody_asked_for() -> None:
-    for measure in (Support(), SupportGain(), Weighted([(Support(), 1.0)])):
+    for measure in (Support(), SupportGain(), WeakestSupport(), Ending(), Fair(), Weighted([(Support(), 1.0)])):
         assert "support" in measure.needs
         with pytest.raises(ValueError, match="ask for it with needs="):
             measure(made_up([1.0], [[0.5]]), [])
@@ -108,14 +114,20 @@ def test_likelihoods_that_nobody_asked_for() -> None:
 
 def test_names_tell_arguments() -> None:
     assert [m.name for m in default_measures()] == [
+        "fair",
         "squish",
-        "novel 4",
-        "smoothnovel 4",
         "clipped 1",
         "positive",
+        "novel 4",
+        "smoothnovel 4",
+        "alignednovel 8",
+        "beyondcopying 0.5",
         "support",
+        "weakestsupport 0.2",
         "supportgain",
+        "ending",
     ]
+    assert Fair(run=8, support=0.5).name == "fair run 8 support 0.5"
     inner = Weighted([(Novel(2), 1), (Clipped(0.5), 0.25)])
     assert inner.name == "1 novel 2 + 0.25 clipped 0.5"
     assert Weighted([(inner, 2), (Squish(), -1)]).name == "2 (1 novel 2 + 0.25 clipped 0.5) + -1 squish"
@@ -128,6 +140,13 @@ def test_names_tell_arguments() -> None:
         (Clipped(0), "nats must be a finite number above 0, but is 0"),
         (Clipped(math.inf), "nats must be a finite number above 0, but is inf"),
         (SmoothNovel(-1), "n must be a finite number above 0, but is -1"),
+        (AlignedNovel(0), "n must be a finite number above 0, but is 0"),
+        (BeyondCopying(1), "copying must lie between 0 and 1, but is 1"),
+        (WeakestSupport(0), "share must lie above 0 and be at most 1, but is 0"),
+        (Fair(run=0), "run must be a finite number above 0, but is 0"),
+        (Fair(ending=0), "ending must be a finite number above 0, but is 0"),
+        (Fair(harm=-1), "harm must be a finite number of at least 0, but is -1"),
+        (Fair(support=math.inf), "support must be a finite number of at least 0, but is inf"),
         (Weighted([]), "parts must name at least one"),
         (Weighted([(Squish(), math.nan)]), "the weight of squish must be a finite number, but is nan"),
         (Weighted([(Novel(0), 1)]), "novel 0: n must be at least 1"),
@@ -195,6 +214,11 @@ def slow_values(model: PreTrainedModel, document: str, summary: str) -> dict[str
         "positive": sum(x for x in saved if x > 0),
         "smoothnovel 4": sum(x * 4 / (4 + m) for x, m in zip(saved, longest, strict=True)),
     }
+    helps = sum(x * 16 / (16 + m) for x, m in zip(saved, longest, strict=True) if x > 0)
+    hurts = -sum(x for x in saved if x < 0)
+    weakest = sorted(here)[: math.ceil(len(here) / 5)]
+    ends = math.exp(float(slow_ending(model, document, summary)))
+    nats["fair"] = helps**2 / (helps + 8 * hurts) * math.exp(0.3 * sum(weakest) / len(weakest)) * ends / (ends + 0.075)
     shares = {name: value / slow.information for name, value in nats.items()}
     return shares | {
         "support": sum(here) / len(here),
@@ -206,7 +230,7 @@ def slow_values(model: PreTrainedModel, document: str, summary: str) -> dict[str
 def test_equal_slow_computation(architecture: str) -> None:
     scorer = SquishScorer(FrozenModel(model_of(architecture)), make_byte_tokenizer(), batch_tokens=500)
     found = scorer.evidence([ScoreRequest(document, summaries) for document, summaries in texts()], needs=NEEDS)
-    measures = [Squish(), Novel(3), Clipped(0.5), Positive(), SmoothNovel(), Support(), SupportGain()]
+    measures = [Squish(), Novel(3), Clipped(0.5), Positive(), SmoothNovel(), Support(), SupportGain(), Fair()]
     for (document, summaries), evidence in zip(texts(), found, strict=True):
         slow = [slow_values(model_of(architecture), document, summary) for summary in summaries]
         assert set(slow[0]) == {measure.name for measure in measures}
@@ -239,3 +263,16 @@ def test_keys_hold_no_spaces_and_signs(name: str, key: str) -> None:
 def test_a_measure_tells_its_class_and_settings() -> None:
     assert repr(Weighted([(Novel(3), 0.5)])) == "Weighted(parts=[(Novel(n=3), 0.5)])"
     assert Novel(3).key == "novel_3"
+
+
+def test_what_no_summary_does_earns_less() -> None:
+    """Each of the fair score's four parts, alone."""
+    kinds = {"good": ([1, 1], [-1], -0.1), "hurts": ([1.5, -0.5], [-1], -0.1)}
+    kinds |= {"unlikely": ([1, 1], [-2], -0.1), "broken off": ([1, 1], [-1], -4)}
+    found = {}
+    for name, (saved, support, ending) in kinds.items():
+        evidence = made_up([5, 5], [saved], [1, 2], [[9]], support=[support], ending=[ending])
+        (found[name],) = values(Fair(), evidence)
+    copied = made_up([5, 5], [[1, 1]], [1, 2], [[1, 2]], support=[[-1, -1]], ending=[-0.1])
+    (found["copied"],) = values(Fair(), copied)
+    assert all(0 < value < found["good"] for name, value in found.items() if name != "good")

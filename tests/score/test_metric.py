@@ -14,7 +14,10 @@ from tiny import make_byte_tokenizer, make_tiny_model
 
 from squish_pl.errors import BudgetError, SquishError
 from squish_pl.score.bootstrap import bootstrap_interval, estimate
-from squish_pl.score.measures import Novel, Squish, Support, Weighted
+from squish_pl.score.measures.copies import Novel
+from squish_pl.score.measures.savings import Squish
+from squish_pl.score.measures.support import Support
+from squish_pl.score.measures.weighted import Weighted
 from squish_pl.score.metric import SquishMetric, squish
 from squish_pl.score.reference import FrozenModel
 from squish_pl.score.scorer import ScoreRequest, SquishScorer

@@ -2,6 +2,7 @@
 
 from squish_pl.benchmark.attacks.base import Attack, CopiedOpening
 from squish_pl.benchmark.attacks.copies import MiddleSlice, OtherSummary, RepeatedSentence, ShuffledSentences
+from squish_pl.benchmark.attacks.finished import Finished
 from squish_pl.benchmark.attacks.spoiled import AddedNegation, AddedSentence, AllCapitals, ExchangedFacts
 from squish_pl.benchmark.attacks.word_lists import (
     CapitalWords,
@@ -22,6 +23,7 @@ __all__ = [
     "CopiedOpening",
     "DroppedWords",
     "ExchangedFacts",
+    "Finished",
     "LongWords",
     "MiddleSlice",
     "NamesOnly",

@@ -13,14 +13,13 @@ from squish_pl.benchmark.contenders.base import Contender, distinct
 from squish_pl.benchmark.records import Answer, Outcome, Task, text_hash
 from squish_pl.budget import Budget
 from squish_pl.data.filters import document_id
-from squish_pl.data.summaries import numbered_summaries, read_text
+from squish_pl.data.summaries import NAMES, document_names, numbered_summaries, read_text
 from squish_pl.errors import BudgetError, DataError
 from squish_pl.lm.tokens import whole_characters
 from squish_pl.types import Document
 
 log = logging.getLogger(__name__)
 
-_FIELDS = ("id", "url", "document")
 _SHOWN = 60  # characters of what a message quotes
 
 
@@ -140,16 +139,13 @@ class GivenSummaries(Contender):
             budget = str(Budget.parse(record["budget"])) if record.get("budget") else None
         except BudgetError as error:
             raise self._error(number, str(error)) from None
-        names = {f: whole_characters(str(record[f])) for f in _FIELDS if record.get(f) not in (None, "")}
-        text = names.get("document", "")
-        if text:
-            names["document"] = document_id(text)
-        return _Line(number, record["summary"], budget, sample or 0, names, text[:_SHOWN])
+        opening = whole_characters(str(record.get("document") or ""))[:_SHOWN]
+        return _Line(number, record["summary"], budget, sample or 0, document_names(record), opening)
 
     def _match(self, documents: Sequence[Document], different: Mapping[str, Document]) -> None:
         """Finds each line's document; `different` has those with a text of their own, by its hash."""
         lines_of: dict[tuple[str, str | None, int], _Line] = {}
-        field = next((f for f in _FIELDS if all(f in line.names for line in self._lines)), None)
+        field = next((f for f in NAMES if all(f in line.names for line in self._lines)), None)
         for line, document in self._by_order(documents) if field is None else self._by_field(documents, field):
             key = text_hash(document.text), line.budget
             sample = line.sample
@@ -207,7 +203,7 @@ class GivenSummaries(Contender):
         found = []
         for line in self._lines:
             if line.names[field] in doubtful:
-                others = " or ".join(f for f in _FIELDS if f != field)
+                others = " or ".join(f for f in NAMES if f != field)
                 name = _quoted(line, field)
                 raise self._error(line.number, f"two documents have the {name}: tell the documents by {others}")
             if line.names[field] in known:
@@ -228,7 +224,7 @@ class GivenSummaries(Contender):
             raise DataError(
                 f"{self.path}: expected a summary for each of the {len(documents)} documents, but got {count} for "
                 f"budget {budget or 'any'} and sample {sample}; tell each one's document by "
-                f"{', '.join(_FIELDS)}, or give one line for each document in order"
+                f"{', '.join(NAMES)}, or give one line for each document in order"
             )
         return found
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from squish_pl.benchmark.leaderboard import Standing
 from squish_pl.benchmark.published import MARK, PublishedScore
-from squish_pl.benchmark.report.lettering import shortened
+from squish_pl.benchmark.report.lettering import drawable, shortened
 from squish_pl.benchmark.report.themes import HATCH, INK, Look, drawing, marks_of, titled_figure
+from squish_pl.benchmark.scores import Score
 from squish_pl.score.bootstrap import Estimate
 
 if TYPE_CHECKING:
@@ -23,28 +24,38 @@ if TYPE_CHECKING:
 _SQUISH, _NOVEL = (-0.16, 0.36), (0.19, 0.26)  # where a row has its two bars, and how thick they are
 _LIGHT = 0.4  # SQUISH-novel's opacity beside SQUISH
 _COLUMN, _BRACKET = 1.015, 1.11  # where figures and brackets stand, by the axes' width
-_WIDTH = 9.0  # inches
+_WIDTH, _PANEL = 9.0, 2.9  # inches: the chart without measures, and more for each
+_RATIOS = 5.4, 2.1  # of the first panel's width to that of a measure
 
 
 def bars(
-    title: str, standings: Sequence[Standing], look: Mapping[str, Look], published: Sequence[PublishedScore] = ()
+    title: str,
+    standings: Sequence[Standing],
+    look: Mapping[str, Look],
+    published: Sequence[PublishedScore] = (),
+    measures: Sequence[Score] = (),
 ) -> Figure:
-    """SQUISH and SQUISH-novel of each contender with their 95 % intervals.
+    """SQUISH and SQUISH-novel of each contender with their 95 % intervals, and measures in panels beside them.
 
     Args:
         title: Drawn above.
         standings: Of one budget and reference, by rank; those without a score are named below the bars.
         look: Each contender's look.
         published: Of the same budget: the best and the median are ruled across.
+        measures: Each has a scale of its own; one without a zero is drawn as points.
     """
     shown = [standing for standing in standings if not math.isnan(standing.squish.mean)]
     missing = [look[standing.contender].label for standing in standings if math.isnan(standing.squish.mean)]
     with drawing():
-        figure = titled_figure(title, _WIDTH, 1.9 + 0.5 * len(shown))
-        axes = figure.add_subplot()
-        axes.grid(axis="y", visible=False)
-        axes.spines["left"].set_visible(False)
+        figure = titled_figure(title, _WIDTH + _PANEL * len(measures), 1.9 + 0.5 * len(shown))
+        ratios = [_RATIOS[0], *[_RATIOS[1]] * len(measures)]
+        axes, *panels = figure.subplots(1, len(ratios), width_ratios=ratios, sharey=True, squeeze=False)[0]
+        for panel in (axes, *panels):
+            panel.grid(axis="y", visible=False)
+            panel.spines["left"].set_visible(False)
         axes.axvline(0, color=INK, linewidth=0.9)
+        for panel, measure in zip(panels, measures, strict=True):
+            _panel(panel, measure, shown, look)
         for row, standing in enumerate(shown):
             mark = look[standing.contender]
             _bar(axes, row, standing.squish, _SQUISH, mark, 1.0)
@@ -66,6 +77,22 @@ def bars(
     return figure
 
 
+def _panel(axes: Axes, measure: Score, shown: Sequence[Standing], look: Mapping[str, Look]) -> None:
+    """A measure of each contender, in the rows of the first panel."""
+    axes.set_title("\n".join(textwrap.wrap(drawable(measure.title), 26)), loc="left", fontsize=9)
+    axes.tick_params(axis="y", labelleft=False)
+    axes.locator_params(axis="x", nbins=4)
+    if measure.has_zero:
+        axes.axvline(0, color=INK, linewidth=0.9)
+    for row, standing in enumerate(shown):
+        estimate, mark = standing.scores[measure.key], look[standing.contender]
+        if measure.has_zero:
+            _bar(axes, row, estimate, (0.0, 0.36), mark, 1.0)
+        elif not math.isnan(estimate.mean):
+            axes.plot(estimate.mean, row, mark.marker, color=mark.colour, markerfacecolor=mark.filling)
+            _figure_and_interval(axes, row, estimate, 8.5)
+
+
 def _bar(axes: Axes, row: int, estimate: Estimate, place: tuple[float, float], mark: Look, opacity: float) -> None:
     if math.isnan(estimate.mean):
         return
@@ -76,10 +103,13 @@ def _bar(axes: Axes, row: int, estimate: Estimate, place: tuple[float, float], m
         axes.barh(y, length, height, facecolor="none", edgecolor=(mark.colour, max(opacity, 0.7)), hatch=HATCH)
     else:
         axes.barh(y, length, height, color=mark.colour, alpha=opacity, linewidth=0)
+    _figure_and_interval(axes, y, estimate, 8.5 if opacity == 1 else 7.5)
+
+
+def _figure_and_interval(axes: Axes, y: float, estimate: Estimate, size: float) -> None:
     if not math.isnan(estimate.low):
         axes.plot([estimate.low, estimate.high], [y, y], color=INK, linewidth=1, marker="|", markersize=4.5)
     across = axes.get_yaxis_transform()  # x by the axes' width, y by the rows
-    size = 8.5 if opacity == 1 else 7.5
     axes.text(_COLUMN, y, f"{estimate.mean:.4f}".replace("-", "−"), transform=across, va="center", fontsize=size)
 
 

@@ -23,6 +23,7 @@ from squish_pl.benchmark.report.heat_map import heat_map
 from squish_pl.benchmark.report.lettering import drawable, shortened
 from squish_pl.benchmark.report.themed_svg import themed_svg
 from squish_pl.benchmark.report.themes import drawing, looks
+from squish_pl.benchmark.scores import SCORES
 from squish_pl.budget import Budget
 from squish_pl.errors import DataError
 
@@ -111,6 +112,7 @@ def charts(findings: Findings) -> Iterator[tuple[Chart, Figure]]:
     look = looks(findings.board)
     scored = findings.board.groups().items()
     groups = {key: group for key, group in scored if any(not math.isnan(line.squish.mean) for line in group)}
+    measures = findings.board.scores[len(SCORES) :]
     several = len({reference for _, reference in groups}) > 1
     taken: set[str] = set()
 
@@ -121,7 +123,7 @@ def charts(findings: Findings) -> Iterator[tuple[Chart, Figure]]:
     for (budget, reference), standings in groups.items():
         title = f"Leaderboard: budget {drawable(budget)}, reference {shortened(reference)}"
         published = [score for score in findings.published if Budget.parse(score.budget) == Budget.parse(budget)]
-        yield chart("leaderboard", title, budget, reference), bars(title, standings, look, published)
+        yield chart("leaderboard", title, budget, reference), bars(title, standings, look, published, measures)
     for (budget, reference), standings in groups.items():
         title = f"Saved and copied: budget {drawable(budget)}, reference {shortened(reference)}"
         yield chart("scatter", title, budget, reference), scatter(title, standings, look)
@@ -131,7 +133,10 @@ def charts(findings: Findings) -> Iterator[tuple[Chart, Figure]]:
         for unit, budgets in ladders.items():
             told = unit if len(ladders) > 1 else ""
             title = f"Scores by budget{told and f' in {told}'}: reference {shortened(reference)}"
-            yield chart("curves", title, None, reference, told), curves(title, of_all, budgets, look)
+            yield (
+                chart("curves", title, None, reference, told),
+                curves(title, of_all, budgets, look, findings.board.scores),
+            )
     yield from _heat_maps(findings)
 
 
@@ -142,8 +147,7 @@ def _heat_maps(findings: Findings) -> Iterator[tuple[Chart, Figure]]:
     """
 
     def score(summary: ShownSummary) -> float:
-        value = summary.squish if findings.board.rank_by == "squish" else summary.novel
-        return -math.inf if value is None else value
+        return summary.scores.get(findings.board.rank_by, -math.inf)
 
     for number, document in enumerate(islice(findings.documents(), _HEAT_MAPS), 1):
         measured = [summary for summary in document.summaries if summary.saved is not None and not summary.verdict]

@@ -14,6 +14,7 @@ import numpy as np
 from squish_pl.benchmark.findings import ShownDocument, ShownSummary
 from squish_pl.benchmark.report.lettering import MONO, drawable, fonts, glyph, has_glyph, shortened
 from squish_pl.benchmark.report.themes import HELPS, HURTS, INK, drawing
+from squish_pl.benchmark.scores import score_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = 100  # characters on a line
 _MOST_CHARACTERS, _MOST_LINES = 6000, 150  # of a text: a figure cannot be scrolled
+_BETWEEN, _LONGEST_LINE = "  ·  ", 115  # characters of the proportional font
 _FONT_SIZE = 9.0
 _CELL = 0.602 * _FONT_SIZE / 72  # inches: the width of a character of the fixed-width font
 _LINE = 0.205  # inches
@@ -195,12 +197,11 @@ def _shade_of(step: float) -> tuple[str, float]:
 
 
 def _scores(summary: ShownSummary) -> str:
-    """Who wrote it under what budget, and what it is worth."""
-    parts = [shortened(summary.contender), f"budget {drawable(summary.budget)}"]
-    scores = (("SQUISH", summary.squish), ("SQUISH-novel", summary.novel))
-    parts += [f"{name} {value:.4f}" for name, value in scores if value is not None]
-    if summary.copied is not None:
-        parts.append(f"{summary.copied:.0%} copied")
-    if summary.verdict:
-        parts.append(drawable(summary.verdict))
-    return "  ·  ".join(parts)
+    """Who wrote it under what budget, and what it is worth: as many scores as a line holds, but at least two."""
+    head = [shortened(summary.contender), f"budget {drawable(summary.budget)}"]
+    scores = [f"{shortened(score_title(key), 20)} {value:.4f}" for key, value in summary.scores.items()]
+    tail = [] if summary.copied is None else [f"{summary.copied:.0%} copied"]
+    tail += [drawable(summary.verdict)] if summary.verdict else []
+    while len(scores) > 2 and len(_BETWEEN.join([*head, *scores, *tail])) > _LONGEST_LINE:
+        scores.pop()
+    return _BETWEEN.join([*head, *scores, *tail])

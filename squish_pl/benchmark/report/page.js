@@ -67,12 +67,12 @@ function start() {
       return own.find((summary) => String(summary.sample) === chosen.get("sample")) ?? own[0];
     };
     const options = names.map((value) => {
-      const { squish, verdict } = pick(value);
+      const { scores, verdict } = pick(value);
       const name = element("span", {}, [element("bdi", { textContent: value })]);
       if (Object.hasOwn(index.marks, value)) {
         name.append(" ", element("span", { className: "mark", textContent: index.marks[value] }));
       }
-      const score = element("span", { className: "value", textContent: figure(squish, 4) });
+      const score = element("span", { className: "value", textContent: figure(scores[index.rank_by], 4) });
       const small = element("small", { textContent: verdict, dir: "auto" });
       return { value, parts: verdict ? [name, score, small] : [name, score] };
     });
@@ -82,7 +82,7 @@ function start() {
     byId("samples").hidden = samples.length < 2;
     const sampleOptions = samples.map((value) => ({ value, parts: [String(Number(value) + 1)] }));
     drawRadios(byId("samples"), "sample", sampleOptions, summary && String(summary.sample));
-    drawSummary(data, summary);
+    drawSummary(data, summary, index.scores);
   }
 
   function step(by) {

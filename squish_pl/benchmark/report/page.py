@@ -15,6 +15,7 @@ from squish_pl.benchmark.report.page_documents import packed
 from squish_pl.benchmark.report.page_template import filled
 from squish_pl.benchmark.report.page_text import printable
 from squish_pl.benchmark.resistance_tables import shown_tables
+from squish_pl.benchmark.scores import Score
 from squish_pl.files import written_whole
 
 
@@ -29,7 +30,9 @@ def write_page(findings: Findings, drawn: Sequence[Picture], path: Path) -> None
     Raises:
         DataError: The file cannot be written; an earlier one is untouched.
     """
-    index = _Index(findings.references, {s.contender: s.mark for s in findings.board.standings if s.mark})
+    board = findings.board
+    marks = {standing.contender: standing.mark for standing in board.standings if standing.mark}
+    index = _Index(findings.references, marks, board.scores, board.rank_by)
     pieces = filled(
         "page.html.j2",
         findings.title,
@@ -56,6 +59,8 @@ class _Index:
 
     references: Sequence[str]
     marks: Mapping[str, str]  # "baseline" or "attack", by contender
+    scores: Sequence[Score]
+    rank_by: str
     blocks: int = 0
     titles: dict[str, str] = field(default_factory=dict)  # by the text's hash
     numbers: dict[str, dict[str, int]] = field(default_factory=dict)  # of blocks, by hash and reference
@@ -78,6 +83,8 @@ class _Index:
         return {
             "references": [printable(name) for name in self.references],
             "marks": {printable(name): mark for name, mark in self.marks.items()},
+            "scores": [[printable(score.key), printable(score.title)] for score in self.scores],
+            "rank_by": printable(self.rank_by),
             "documents": documents,
         }
 

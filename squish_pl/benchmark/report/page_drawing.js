@@ -36,7 +36,8 @@ function drawRadios(group, name, options, chosen) {
 
 // A summary, and what it saves where
 
-function drawSummary(data, summary) {
+// `scores` holds [key, title] of each.
+function drawSummary(data, summary, scores) {
   const measured = Boolean(summary?.spans);
   let verdict = summary?.verdict ? `Does not count: ${summary.verdict}.` : "";
   if (!summary) verdict = "There is no summary under this budget.";
@@ -47,8 +48,7 @@ function drawSummary(data, summary) {
   byId("summary").hidden = !summary?.text;
   const figures = summary
     ? [
-        ["SQUISH", figure(summary.squish, 4)],
-        ["SQUISH-novel", figure(summary.novel, 4)],
+        ...scores.map(([key, title]) => [title, figure(summary.scores[key], 4)]),
         ["Nats saved", measured ? `${figure(summary.saved, 2)} of ${figure(data.information, 2)}` : NOTHING],
         ["Length used", percent(summary.length)],
         ["Copied", percent(summary.copied)],

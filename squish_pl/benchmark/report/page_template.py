@@ -14,6 +14,7 @@ from markupsafe import Markup
 from squish_pl.benchmark.findings import most_frequent
 from squish_pl.benchmark.report import page_text
 from squish_pl.benchmark.report.page_text import printable
+from squish_pl.benchmark.scores import score_title
 
 
 def filled(
@@ -63,7 +64,14 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for format_ in (page_text.number, page_text.share, page_text.dollars, page_text.duration, most_frequent):
+    for format_ in (
+        page_text.number,
+        page_text.share,
+        page_text.dollars,
+        page_text.duration,
+        most_frequent,
+        score_title,
+    ):
         environment.filters[format_.__name__] = format_
     return environment
 

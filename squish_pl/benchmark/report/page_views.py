@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from squish_pl.benchmark.findings import Findings
 from squish_pl.benchmark.leaderboard import Standing
 from squish_pl.benchmark.published import PublishedScore
+from squish_pl.benchmark.scores import SCORES, Score
 from squish_pl.score.bootstrap import Estimate
+
+_MARK = 2.0  # per cent of the width, where a bar would have no beginning
 
 
 class Bar(NamedTuple):
-    """Where a bar with its whisker is drawn, in per cent of the scale's width; the whisker may be missing."""
+    """Where a bar with its whisker is drawn, in per cent of the scale's width; zero and whisker may be missing."""
 
-    zero: float
+    zero: float | None
     start: float
     width: float
     whisker: tuple[float, float] | None
@@ -24,24 +27,29 @@ class Bar(NamedTuple):
 
 @dataclass(frozen=True)
 class Scale:
-    """The common scale of a table's bars: scores from `low` to `high`, zero among them."""
+    """The common scale of bars: scores from `low` to `high`, zero among them where the score has one."""
 
     low: float
     high: float
+    has_zero: bool = True
 
     @classmethod
-    def of(cls, estimates: Iterable[Estimate]) -> Scale:
+    def of(cls, estimates: Iterable[Estimate], has_zero: bool = True) -> Scale:
         """Wide enough for all means and intervals."""
-        ends = [0.0, *(value for estimate in estimates for value in estimate if math.isfinite(value))]
-        return cls(min(ends), max(ends) if max(ends) > min(ends) else 1.0)
+        ends = [value for estimate in estimates for value in estimate if math.isfinite(value)]
+        ends += [0.0] if has_zero or not ends else []
+        return cls(min(ends), max(ends) if max(ends) > min(ends) else min(ends) + 1.0, has_zero)
 
     def bar(self, estimate: Estimate) -> Bar | None:
-        """None where there is no mean."""
+        """A mark at the mean for a score without a zero; None where there is no mean."""
         if not math.isfinite(estimate.mean):
             return None
-        zero, end = self._at(0.0), self._at(estimate.mean)
+        end = self._at(estimate.mean)
         sure = math.isfinite(estimate.low) and math.isfinite(estimate.high)
         whisker = (self._at(estimate.low), self._at(estimate.high)) if sure else None
+        if not self.has_zero:
+            return Bar(None, round(end - _MARK / 2, 2), _MARK, whisker)
+        zero = self._at(0.0)
         return Bar(zero, min(zero, end), round(abs(end - zero), 2), whisker)
 
     def _at(self, value: float) -> float:
@@ -50,12 +58,12 @@ class Scale:
 
 
 class View(NamedTuple):
-    """The leaderboard under one budget and reference."""
+    """The leaderboard under one budget and reference, with the scale of each score's bars."""
 
     budget: str
     reference: str
     standings: list[Standing]
-    scale: Scale
+    scales: Mapping[str, Scale]
 
 
 class Published(NamedTuple):
@@ -81,9 +89,19 @@ def views(findings: Findings) -> list[View]:
     }
     grouped |= findings.board.groups()
     return [
-        View(budget, reference, own, Scale.of(score for s in own for score in (s.squish, s.novel)))
+        View(budget, reference, own, _scales(own, findings.board.scores))
         for (budget, reference), own in grouped.items()
     ]
+
+
+def _scales(standings: Sequence[Standing], scores: Sequence[Score]) -> dict[str, Scale]:
+    """One for SQUISH and SQUISH-novel, which are shares of the same, and one for each measure."""
+    shares = Scale.of(standing.scores[score.key] for standing in standings for score in SCORES)
+    of_measures = {
+        score.key: Scale.of((standing.scores[score.key] for standing in standings), score.has_zero)
+        for score in scores[len(SCORES) :]
+    }
+    return dict.fromkeys([score.key for score in SCORES], shares) | of_measures
 
 
 def published(scores: Sequence[PublishedScore]) -> Published:

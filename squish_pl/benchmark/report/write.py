@@ -102,7 +102,7 @@ def write_report(findings: Findings, drawn: Sequence[Picture], folder: str | Pat
     for name, text in texts.items():
         with written_whole(folder / name) as file:
             file.write(text)
-    write_lines(result_lines(findings.rows, findings.references), folder / "results.jsonl")
+    write_lines(result_lines(findings.rows, findings.references, findings.board.scores), folder / "results.jsonl")
     write_charts(drawn, folder / "charts")
     write_page(findings, drawn, folder / "index.html")
     return folder / "index.html"

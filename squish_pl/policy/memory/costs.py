@@ -28,10 +28,11 @@ class Costs:
 
     Args:
         backbone: The model, on the device where it will run ("meta" will do).
+        entropy_gradient: Whether policy passes make the gradient of the entropies too.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
-        self._backbone = backbone
+    def __init__(self, backbone: Backbone, entropy_gradient: bool = False) -> None:
+        self._backbone, self._entropy_gradient = backbone, entropy_gradient
         self.layers = backbone.checkpointable_layers
 
     def learning(self, tokens: int, checkpointed: int) -> int:
@@ -131,7 +132,8 @@ class Costs:
 
         def work(tokens: int) -> tuple[int]:
             rows = hidden.expand(tokens, -1).contiguous().requires_grad_()
-            return (peak_bytes(lambda: policy.token_log_probs(rows, self._ids(tokens), 1.0)),)
+            asked = 1.0, self._entropy_gradient
+            return (peak_bytes(lambda: policy.token_log_probs(rows, self._ids(tokens), *asked)),)
 
         (per_token,) = _slopes(work)
         return per_token

@@ -103,7 +103,16 @@ def document(
             for copies, (start, end) in zip(copied, spans, strict=True)
         ]
         return ShownSummary(
-            contender, "10%", 0, text_of_it, "", sum(saved) / 900, 0.01, 0.98, float(is_copy), saved, copied
+            contender,
+            "10%",
+            0,
+            text_of_it,
+            "",
+            {"squish": sum(saved) / 900, "novel": 0.01},
+            0.98,
+            float(is_copy),
+            saved,
+            copied,
         )
 
     shown = [
@@ -145,8 +154,10 @@ def standing(contender: str, rank: int, score: float, **more: object) -> Standin
         rank=rank,
         contender=contender,
         is_baseline=False,
-        squish=Estimate(score, score - 0.01, score + 0.01),
-        novel=Estimate(score / 2, score / 2 - 0.01, score / 2 + 0.01),
+        scores={
+            "squish": Estimate(score, score - 0.01, score + 0.01),
+            "novel": Estimate(score / 2, score / 2 - 0.01, score / 2 + 0.01),
+        },
         ahead=None,
         resolved=None,
         documents=20,

@@ -33,12 +33,12 @@ def check(page: Any, document: ShownDocument, summary: ShownSummary) -> None:
     assert summary.saved is not None
     assert summary.copied_spans is not None
     assert page.locator("#contenders label:has(:checked) bdi").text_content() == summary.contender
-    assert page.locator("#contenders label:has(:checked) .value").text_content() == number(summary.squish)
+    assert page.locator("#contenders label:has(:checked) .value").text_content() == number(summary.scores["squish"])
     assert page.locator("#summary").text_content() == summary.text
     assert not page.locator("#verdict").is_visible()
     assert figures(page) == {
-        "SQUISH": number(summary.squish),
-        "SQUISH-novel": number(summary.novel),
+        "SQUISH": number(summary.scores["squish"]),
+        "SQUISH-novel": number(summary.scores["novel"]),
         "Nats saved": f"{number(math.fsum(summary.saved), 2)} of {number(document.information, 2)}",
         "Length used": "97 %",
         "Copied": "30 %",

@@ -8,12 +8,15 @@ import math
 import random
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from squish_pl.benchmark.findings import Findings, ShownDocument, ShownSummary, Usage
 from squish_pl.benchmark.leaderboard import Leaderboard, Standing, combined_name
 from squish_pl.benchmark.published import PublishedScore
+from squish_pl.benchmark.scores import Score, scores_of
 from squish_pl.score.bootstrap import Estimate
+from squish_pl.score.measures import Positive, Support
 
 CONTENDERS = ("small model", "large model", "opening")
 BUDGETS = ("5%", "10%")
@@ -36,8 +39,10 @@ def standing(
     """A line of the leaderboard whose figures follow from its rank."""
     figures: dict[str, object] = {
         "is_baseline": contender.startswith("opening"),
-        "squish": Estimate(0.1 / rank, 0.09 / rank, 0.11 / rank),
-        "novel": Estimate(0.02 - 0.01 * rank, 0.015 - 0.01 * rank, 0.025 - 0.01 * rank),
+        "scores": {
+            "squish": Estimate(0.1 / rank, 0.09 / rank, 0.11 / rank),
+            "novel": Estimate(0.02 - 0.01 * rank, 0.015 - 0.01 * rank, 0.025 - 0.01 * rank),
+        },
         "ahead": Estimate(0.0123, 0.001, 0.02),
         "resolved": True,
         "documents": 20,
@@ -96,15 +101,22 @@ def document(
                 written = f"{contender} at {budget}, sample {sample} {strange}"
                 if order and order == len(contenders) - 1:
                     summaries.append(
-                        ShownSummary(contender, budget, sample, written, "over the budget", 0.0, 0.0, 1.5, 0.9)
+                        ShownSummary(
+                            contender,
+                            budget,
+                            sample,
+                            written,
+                            "over the budget",
+                            {"squish": 0.0, "novel": 0.0},
+                            1.5,
+                            0.9,
+                        )
                     )
                     continue
                 saved = [lot.gauss(0.2, 1.0) if lot.random() < 0.8 else 0.0 for _ in spans]
                 copied = [order == 1 and place % 4 == 0 for place in range(words)]
-                squish, novel = sum(saved) / 1234.5, lot.gauss(0.01, 0.01)
-                summaries.append(
-                    ShownSummary(contender, budget, sample, written, "", squish, novel, 0.97, 0.3, saved, copied)
-                )
+                scores = {"squish": sum(saved) / 1234.5, "novel": lot.gauss(0.01, 0.01)}
+                summaries.append(ShownSummary(contender, budget, sample, written, "", scores, 0.97, 0.3, saved, copied))
     title = f"Document {number + 1} {strange}".strip()
     return ShownDocument(title, text, reference, 1234.5, spans, sentences, summaries)
 
@@ -140,6 +152,28 @@ def findings(
         ],
         documents=shown,
     )
+
+
+MEASURES = scores_of([Positive(), Support()])[2:]
+
+
+def with_measures(of: Findings, measures: Sequence[Score] = MEASURES) -> Findings:
+    """The same with measures: each is 0.05 higher than the one before it, and below zero where it has none."""
+
+    def value(place: int, score: Score) -> float:
+        return 0.1 + 0.05 * place if score.has_zero else -2.0 - 0.05 * place
+
+    values = {score.key: value(place, score) for place, score in enumerate(measures)}
+    estimates = {key: Estimate(value, value - 0.01, value + 0.01) for key, value in values.items()}
+    standings = [replace(standing, scores={**standing.scores, **estimates}) for standing in of.board.standings]
+
+    def shown() -> Iterator[ShownDocument]:
+        for document in of.documents():
+            summaries = [replace(s, scores={**s.scores, **values}) for s in document.summaries]
+            yield replace(document, summaries=summaries)
+
+    board = replace(of.board, standings=standings, scores=(*of.board.scores, *measures))
+    return replace(of, board=board, documents=shown)
 
 
 def unpacked(block: str) -> dict[str, Any]:

@@ -21,13 +21,15 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from squish_pl.benchmark.findings import Findings
-from squish_pl.benchmark.leaderboard import combined_name
+from squish_pl.benchmark.leaderboard import Standing, combined_name
 from squish_pl.benchmark.published import MARK, PublishedScore
 from squish_pl.benchmark.report.charts import Chart, charts, pictures, write_charts
 from squish_pl.benchmark.report.lettering import drawable, fonts, shortened
 from squish_pl.benchmark.report.themes import COLOURS, SURFACE, drawing, looks, marks_of
+from squish_pl.benchmark.scores import scores_of
 from squish_pl.errors import SquishError
 from squish_pl.score.bootstrap import Estimate
+from squish_pl.score.measures import Positive, Support
 
 NOTHING = Estimate(math.nan, math.nan, math.nan)
 
@@ -65,7 +67,9 @@ def test_bars_are_as_long_as_the_means_and_stand_in_rank_order() -> None:
 
 def test_whiskers_are_the_intervals() -> None:
     wide = Estimate(0.10, 0.07, 0.15)
-    axes = axes_of(small(standing("a", 1, 0.10, squish=wide, novel=Estimate(-0.02, -0.05, 0.01))), "leaderboard")
+    axes = axes_of(
+        small(standing("a", 1, 0.10, scores={"squish": wide, "novel": Estimate(-0.02, -0.05, 0.01)})), "leaderboard"
+    )
     assert whiskers(axes) == [(0.07, 0.15), (-0.05, 0.01)]
     assert [bar.get_width() for bar in bars(axes)] == [0.10, -0.02]
     assert "−0.0200" in words(axes)
@@ -73,7 +77,7 @@ def test_whiskers_are_the_intervals() -> None:
 
 def test_one_document_gives_a_bar_without_a_whisker() -> None:
     one = Estimate(0.1, math.nan, math.nan)
-    axes = axes_of(small(standing("a", 1, 0.1, squish=one, novel=one)), "leaderboard")
+    axes = axes_of(small(standing("a", 1, 0.1, scores={"squish": one, "novel": one})), "leaderboard")
     assert [bar.get_width() for bar in bars(axes)] == [0.1, 0.1]
     assert whiskers(axes) == []
 
@@ -98,7 +102,7 @@ def test_attacks_are_hatched_and_named_so() -> None:
 
 
 def test_contenders_without_a_score_are_named_instead_of_drawn() -> None:
-    of = small(standing("a", 1, 0.1), standing("broken", 2, math.nan, squish=NOTHING, novel=NOTHING))
+    of = small(standing("a", 1, 0.1), standing("broken", 2, math.nan, scores={"squish": NOTHING, "novel": NOTHING}))
     axes = axes_of(of, "leaderboard")
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a   1"]
     assert axes.get_xlabel().splitlines()[1] == "Without any score, and so not shown: broken"
@@ -106,7 +110,7 @@ def test_contenders_without_a_score_are_named_instead_of_drawn() -> None:
 
 
 def test_a_group_without_any_score_has_no_chart() -> None:
-    assert list(charts(small(standing("a", 1, math.nan, squish=NOTHING, novel=NOTHING)))) == []
+    assert list(charts(small(standing("a", 1, math.nan, scores={"squish": NOTHING, "novel": NOTHING})))) == []
     assert list(charts(small())) == []
 
 
@@ -120,6 +124,36 @@ def test_neighbours_in_no_resolved_order_are_joined() -> None:
     assert "≈  order not resolved" in words(axes.figure)
     resolved = axes_of(small(standing("a", 1, 0.3, resolved=True), standing("b", 2, 0.2)), "leaderboard")
     assert not any("≈" in text for text in words(resolved.figure))
+
+
+def test_measures_have_panels_of_their_own() -> None:
+    estimates = {"squish": Estimate(0.1, 0.09, 0.11), "novel": Estimate(0.05, 0.04, 0.06)}
+    first = estimates | {"positive": Estimate(30.0, 20.0, 40.0), "support": Estimate(-2.0, -3.0, -1.0)}
+    second = estimates | {"positive": Estimate(-10.0, -20.0, 0.0), "support": NOTHING}
+    of = small(standing("a", 1, 0.1, scores=first), standing("b", 2, 0.1, scores=second))
+    of = replace(of, board=replace(of.board, scores=scores_of([Positive(), Support()])))
+    shares, positive, support = drawn(of, "leaderboard")[0][1].axes
+    assert [bar.get_width() for bar in bars(shares)] == [0.1, 0.05, 0.1, 0.05]
+    assert [bar.get_width() for bar in bars(positive)] == [30.0, -10.0]
+    assert whiskers(positive) == [(20.0, 40.0), (-20.0, 0.0)]
+    assert {"positive", "30.0000", "−10.0000"} <= set(words(positive))
+    assert bars(support) == []  # nothing to begin at
+    assert whiskers(support) == [(-3.0, -1.0)]
+    assert {"support", "−2.0000"} <= set(words(support))
+    assert [panel.get_ylim() for panel in (shares, positive, support)] == [(1.5, -0.5)] * 3
+
+
+def test_each_score_has_a_panel_of_curves() -> None:
+    def at(budget: str, score: float) -> Standing:
+        scores = {"squish": score, "novel": score, "support": -score}
+        return standing("a", 1, score, budget=budget, scores={k: Estimate(v, v, v) for k, v in scores.items()})
+
+    of = small(at("5%", 0.1), at("10%", 0.3))
+    of = replace(of, budgets=["5%", "10%"], board=replace(of.board, scores=scores_of([Support()])))
+    squish, novel, support, unused = drawn(of, "curves")[0][1].axes
+    assert [panel.get_title("left") for panel in (squish, novel, support)] == ["SQUISH", "SQUISH-novel", "support"]
+    assert [line.get_ydata().tolist() for line in support.lines if line.get_label() == "a"] == [[-0.1, -0.3]]
+    assert not unused.axison
 
 
 def test_published_values_of_the_budget_are_ruled_and_marked() -> None:

@@ -27,7 +27,7 @@ from squish_pl.benchmark.report.themes import HELPS, HURTS, drawing
 def drawn(
     text: str, spans: Sequence[tuple[int, int]], saved: Sequence[float], copied: Sequence[bool] | None = None
 ) -> Figure:
-    summary = ShownSummary("model", "10%", 0, "short", "", 0.1234, -0.01, 0.5, 0.25, saved, copied)
+    summary = ShownSummary("model", "10%", 0, "short", "", {"squish": 0.1234, "novel": -0.01}, 0.5, 0.25, saved, copied)
     figure = heat_map(ShownDocument("doc", text, "r", 9.0, spans, [(0, len(text))], [summary]), summary)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -145,9 +145,27 @@ def test_a_summary_that_was_not_measured_has_no_map() -> None:
         heat_map(shown, shown.summaries[2])
 
 
+def test_as_many_scores_are_written_as_the_line_holds() -> None:
+    def line(**scores: float) -> str:
+        summary = ShownSummary("model", "10%", 0, "s", "", scores, 0.5, 0.25, [1.0])
+        figure = heat_map(ShownDocument("doc", "a", "r", 9.0, [(0, 1)], [(0, 1)], [summary]), summary)
+        (found,) = [text.get_text() for text in figure.axes[0].texts if "budget 10%" in text.get_text()]
+        return found
+
+    assert line(squish=0.1234, novel=-0.01, fair=0.5) == (
+        "model  ·  budget 10%  ·  SQUISH 0.1234  ·  SQUISH-novel -0.0100  ·  fair 0.5000  ·  25% copied"
+    )
+    many = line(squish=0.1234, novel=-0.01, **{f"measure {i}": 0.5 for i in range(9)})
+    assert "measure 0 0.5000" in many
+    assert "measure 2 0.5000" not in many
+    assert many.endswith("25% copied")
+
+
 def test_the_best_summary_by_the_leaderboards_score_is_chosen() -> None:
     def summary(contender: str, squish: float, novel: float, verdict: str = "") -> ShownSummary:
-        return ShownSummary(contender, "10%", 0, contender, verdict, squish, novel, 1.0, 0.0, [1.0])
+        return ShownSummary(
+            contender, "10%", 0, contender, verdict, {"squish": squish, "novel": novel}, 1.0, 0.0, [1.0]
+        )
 
     summaries = [summary("a", 0.2, 0.1), summary("b", 0.1, 0.2), summary("c", 0.9, 0.9, "over the budget")]
     shown = ShownDocument("doc", "x", "r", 9.0, [(0, 1)], [(0, 1)], summaries)

@@ -110,7 +110,11 @@ def test_failures_and_open_leads_are_told(tmp_path: Path) -> None:
 
 def test_what_is_not_there_is_a_dash(tmp_path: Path) -> None:
     board = examples.board(references=examples.REFERENCES[:1])
-    nothing = {"squish": examples.NOTHING, "novel": examples.NOTHING, "ahead": examples.NOTHING, "resolved": False}
+    nothing = {
+        "scores": dict.fromkeys(("squish", "novel"), examples.NOTHING),
+        "ahead": examples.NOTHING,
+        "resolved": False,
+    }
     shares = dict.fromkeys(("coverage", "unparsable", "over_budget", "length_used", "copied"), math.nan)
     board.standings[:] = [examples.standing("small model", 1, **nothing, **shares)]
     findings = replace(examples.findings(documents=0, references=examples.REFERENCES[:1]), board=board, usage=())
@@ -118,7 +122,13 @@ def test_what_is_not_there_is_a_dash(tmp_path: Path) -> None:
     assert "1 small model – – – – – – – –" in reader.shown
     assert "nan" not in re.sub(r"<(script|style)>.*?</\1>", "", text, flags=re.DOTALL).lower()
     assert "Nobody is ranked at 10% under first reference" in reader.shown
-    assert json.loads(reader.scripts["index"]) == {"marks": {}, "documents": [], "references": ["first reference"]}
+    assert json.loads(reader.scripts["index"]) == {
+        "marks": {},
+        "documents": [],
+        "references": ["first reference"],
+        "scores": [["squish", "SQUISH"], ["novel", "SQUISH-novel"]],
+        "rank_by": "squish",
+    }
 
 
 def test_many_reasons_are_cut_short(tmp_path: Path) -> None:

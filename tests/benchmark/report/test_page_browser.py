@@ -203,6 +203,31 @@ def test_dark_and_light(open_page: Open) -> None:
     assert brightness("color") < 60
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_four_scores_fit_on_a_screen(width: int, open_page: Open) -> None:
+    page = open_page(examples.with_measures(examples.findings()))
+    page.set_viewport_size({"width": width, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate("(box => box.scrollWidth <= box.clientWidth)(document.querySelector('.chosen .wide'))")
+    cells = page.locator(".chosen .board tbody tr").first.locator("td.score")
+    assert cells.evaluate_all("cells => cells.map((cell) => cell.dataset.label)") == [
+        "SQUISH",
+        "SQUISH-novel",
+        "positive",
+        "support",
+    ]
+    assert cells.locator(".mean").all_inner_texts() == ["0.1000", "0.0100", "0.1000", "−2.0500"]
+    assert cells.nth(3).locator(".zero").count() == 0
+    assert [figures(page)[name] for name in ("positive", "support")] == ["0.1000", "−2.0500"]
+
+
+def test_documents_list_the_score_of_the_ranking(open_page: Open) -> None:
+    of = examples.with_measures(examples.findings())
+    page = open_page(replace(of, board=replace(of.board, rank_by="positive")))
+    assert page.locator("#contenders .value").all_text_contents() == ["0.1000"] * 3
+    assert page.locator(".chosen caption").inner_text() == "Budget 5%, reference first reference, ranked by positive"
+
+
 def test_a_narrow_screen_needs_no_scrolling_aside(open_page: Open) -> None:
     page = open_page(examples.findings(), charts=True)
     for width in (390, 700, 1000, 1100):

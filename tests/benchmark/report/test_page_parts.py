@@ -27,9 +27,11 @@ def test_a_document_is_packed_whole() -> None:
         spans=[(0, 1), (1, 5), (5, 11), (11, 16)],
         sentences=[(0, 11), (11, 16)],
         summaries=[
-            ShownSummary("a", "5%", 0, "one", "", 0.25, math.nan, 0.5, 0.1, sums, [False, True, True, False]),
+            ShownSummary(
+                "a", "5%", 0, "one", "", {"squish": 0.25, "novel": math.nan}, 0.5, 0.1, sums, [False, True, True, False]
+            ),
             ShownSummary("b", "5%", 1, None, "failed: no answer"),
-            ShownSummary("c", "5%", 0, "odd", "", 0.1, 0.1, 0.5, 0.1, saved, [False] * 4),
+            ShownSummary("c", "5%", 0, "odd", "", {"squish": 0.1, "novel": 0.1}, 0.5, 0.1, saved, [False] * 4),
         ],
     )
     data = unpacked(packed(document))
@@ -46,14 +48,15 @@ def test_a_document_is_packed_whole() -> None:
     assert first["copies"] == "0110"
     assert first["saved"] == pytest.approx(1.922, abs=1e-12)
     assert first["by_sentence"] == pytest.approx([1.622, 0.3], abs=1e-12)
-    assert (first["squish"], first["novel"], first["length"], first["copied"]) == (0.25, None, 0.5, 0.1)
+    assert (first["scores"], first["length"], first["copied"]) == ({"squish": 0.25, "novel": None}, 0.5, 0.1)
     assert second == {
         "contender": "b",
         "budget": "5%",
         "sample": 1,
         "text": None,
         "verdict": "failed: no answer",
-        **dict.fromkeys(("squish", "novel", "length", "copied", "saved", "spans", "copies")),
+        "scores": {},
+        **dict.fromkeys(("length", "copied", "saved", "spans", "copies")),
         "by_sentence": [],
     }
     assert (third["spans"], third["saved"]) == ([13, -100, 250, None], None)
@@ -61,7 +64,9 @@ def test_a_document_is_packed_whole() -> None:
 
 
 def test_an_empty_document_is_packed() -> None:
-    empty = ShownDocument("t", "", "r", 0.0, [], [], [ShownSummary("a", "5%", 0, "", "", 0.0, 0.0, 0.0, 0.0, [], [])])
+    empty = ShownDocument(
+        "t", "", "r", 0.0, [], [], [ShownSummary("a", "5%", 0, "", "", {"squish": 0.0, "novel": 0.0}, 0.0, 0.0, [], [])]
+    )
     data = unpacked(packed(empty))
     assert (data["ends"], data["summaries"][0]["saved"], data["summaries"][0]["by_sentence"]) == ([], 0.0, [])
 
@@ -75,6 +80,23 @@ def test_bars() -> None:
     assert scale.bar(Estimate(0.1, math.nan, math.nan)) == Bar(25.5, 25.5, 24.5, None)
     assert scale.bar(examples.NOTHING) is None
     assert Scale.of([Estimate(0.0, 0.0, 0.0)]).bar(Estimate(0.0, 0.0, 0.0)) == Bar(1.0, 1.0, 0.0, (1.0, 1.0))
+
+
+def test_a_score_without_a_zero_is_a_mark_on_its_own_scale() -> None:
+    scale = Scale.of([Estimate(-2.0, -3.0, -1.0), examples.NOTHING], has_zero=False)
+    assert (scale.low, scale.high) == (-3.0, -1.0)
+    assert scale.bar(Estimate(-2.0, -3.0, -1.0)) == Bar(None, 49.0, 2.0, (1.0, 99.0))
+    assert scale.bar(examples.NOTHING) is None
+    alone = Scale.of([Estimate(-2.0, math.nan, math.nan)], has_zero=False)
+    assert alone.bar(Estimate(-2.0, math.nan, math.nan)) == Bar(None, 0.0, 2.0, None)
+
+
+def test_measures_have_scales_of_their_own() -> None:
+    plain, more = views(examples.findings())[0], views(examples.with_measures(examples.findings()))[0]
+    assert list(more.scales) == ["squish", "novel", "positive", "support"]
+    assert more.scales["squish"] == more.scales["novel"] == plain.scales["squish"] == Scale(-0.015, 0.11)
+    assert more.scales["positive"] == Scale(0.0, 0.11)
+    assert more.scales["support"] == Scale(-2.0 - 0.05 - 0.01, -2.0 - 0.05 + 0.01, has_zero=False)
 
 
 def test_a_view_for_each_budget_and_reference() -> None:

@@ -48,6 +48,21 @@ def test_a_policy_pass_takes_what_was_foretold(architecture, way, layers):
         assert foretold < costs.learning(tokens, 0)
 
 
+@pytest.mark.parametrize("way", ["shared_prefix", "padded"])
+def test_a_pass_with_the_gradient_of_the_entropies_takes_what_was_foretold(way):
+    backbone = make_backbone(way=way)
+    costs = Costs(backbone, entropy_gradient=True)
+    rows = make_group(4, [130] * 3)
+
+    def work():
+        sum(x.sum() for x in backbone.policy.passes.log_probs(rows, entropy_gradient=True)).backward()
+
+    work()
+    backbone.checkpoint_layers(2)  # where the head is most of it
+    counted = peak_bytes(work)
+    assert 0.98 * counted <= costs.learning(backbone.policy.passes.tokens(rows), 2) < 1.2 * counted
+
+
 def test_scoring_and_rollout_take_what_was_foretold():
     backbone = make_backbone()
     costs = Costs(backbone)
