@@ -49,12 +49,19 @@ from squish_pl.rl.learner import Learner, LearnSettings
 from squish_pl.rl.losses import ClippedLoss, PolicyLoss
 from squish_pl.rl.optimizer import OptimizerSettings, apply_settings, begin_anew, make_optimizer, state_on_device
 from squish_pl.rl.phases import POLICY, ROLLOUT, SCORING, PhaseClock
-from squish_pl.rl.rewards import GroupRewards, Reward, Squish, carried_measures, group_rewards, reward_problems
+from squish_pl.rl.rewards import (
+    GroupRewards,
+    Reward,
+    Squish,
+    budget_used,
+    carried_measures,
+    group_rewards,
+    reward_problems,
+)
 from squish_pl.rl.validation import Validated, ValidationSettings, Validator, key_problems
 from squish_pl.rl.warm_start import (
     CrossEntropy,
     WarmStartSettings,
-    budget_used,
     choose_lessons,
     given_groups,
     make_lessons,

@@ -59,12 +59,21 @@ class RunResults:
         return {"rounds": rounds, **figures, "monitor": monitor, "summaries": _side_by_side(lines)}
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values for a checkpoint."""
-        return {str(round_): [asdict(line) for line in lines] for round_, lines in self._lines.items()}
+        """Plain values for a checkpoint; null for what is no number, so that equal states compare equal."""
+        return {str(round_): [_without_nan(asdict(line)) for line in lines] for round_, lines in self._lines.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes them back."""
-        self._lines = {int(round_): [Validated(**line) for line in lines] for round_, lines in state.items()}
+        self._lines = {int(round_): [_line(told) for told in lines] for round_, lines in state.items()}
+
+
+def _line(told: Mapping[str, Any]) -> Validated:
+    def number(value: float | None) -> float:
+        return math.nan if value is None else value
+
+    scores = {key: number(value) for key, value in told["scores"].items()}
+    manner = {name: number(told[name]) for name in ("length_used", "copied")}
+    return Validated(**{**told, **manner, "scores": scores})
 
 
 def result_rounds(validations: Validations, best_round: int | None) -> dict[str, int | None]:
@@ -73,7 +82,8 @@ def result_rounds(validations: Validations, best_round: int | None) -> dict[str,
     if not known:
         return {"before": None, "after": None}
     newest = known[-1]
-    first = next(round_ for round_ in known if shared_budgets([validations[round_], validations[newest]]))
+    alike = (round_ for round_ in known if shared_budgets([validations[round_], validations[newest]]))
+    first = next(alike, newest)
     last = newest if newest > 0 else None
     after = best_round if best_round in known else last
     rounds = {"before": first if first < newest or first == 0 else None, "after": after}

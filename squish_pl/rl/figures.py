@@ -42,7 +42,8 @@ def reward_figures(groups: Sequence[GroupRewards], scores: Sequence[Scores]) -> 
     parts |= {
         f"score/{measure_key(name)}": torch.stack([s.measures[name] for s in scores]) for name in scores[0].measures
     }
-    parts["reward/length_factor"] = torch.stack([group.factor for group in groups])
+    if factors := [group.factor[group.valid] for group in groups if group.factor is not None]:
+        parts["reward/length_factor"] = torch.cat(factors)
     return {
         **{key: float(part.nanmean()) for key, part in parts.items() if not part.isnan().all()},
         "reward/squish": float(torch.stack([s.score for s in scores]).mean()),

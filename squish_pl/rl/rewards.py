@@ -16,6 +16,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from squish_pl.errors import repeated
 from squish_pl.score.measures.base import Measure, measured
@@ -202,16 +203,14 @@ class GroupRewards:
         valid: [G] bool: parsed, not empty and within the budget.
         parts: Each component's [G] float64 before its weight, by name.
         counts: [G] bool: valid, and all components could tell: the total is not that of the rule for invalid ones.
-        used: [G] float64, length by the limit; NaN for an invalid summary.
-        factor: [G] float64, f of the rule for lengths; NaN for an invalid summary.
+        factor: [G] float64, f of the rule for lengths, NaN where there is no summary; None where the rule is off.
     """
 
     total: Tensor
     valid: Tensor
     parts: dict[str, Tensor]
     counts: Tensor
-    used: Tensor
-    factor: Tensor
+    factor: Tensor | None = None
 
 
 def group_rewards(
@@ -234,21 +233,18 @@ def group_rewards(
             raise ValueError(f"the reward {name!r} gave {tuple(part.shape)}: expected one number for each of the group")
     counted = [reward.weight * parts[reward.name] for reward in rewards if reward.weight]  # 0 * NaN would count
     total = sum(counted, torch.zeros(len(valid)).double())
-    used = _lengths_used(group, valid, scorer)
-    factor = length.factor(used)
-    total = torch.where(valid, total - (1 - factor) * total.abs(), total)
-    counts = valid & ~total.isnan()
-    return GroupRewards(invalid.apply(total, valid), valid, parts, counts, used, factor)
+    factor = None
+    if length.power:
+        factor = length.factor(budget_used(group, scorer.tokenizer))
+        total = torch.where(valid, total - (1 - factor) * total.abs(), total)
+    return GroupRewards(invalid.apply(total, valid), valid, parts, valid & ~total.isnan(), factor)
 
 
-def _lengths_used(group: Rollouts, valid: Tensor, scorer: Scorer) -> Tensor:
-    """[G] float64, NaN for an invalid summary."""
-    budget, tokenizer = group.prompt.budget, scorer.tokenizer
+def budget_used(group: Rollouts, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    """[G] float64, each summary's length by the longest that its budget allows; NaN where there is no summary."""
+    budget, nan = group.prompt.budget, math.nan
     limit = budget.limit(group.prompt.document.text, tokenizer)
-    used = [
-        budget.used(summary or "", limit, tokenizer) if ok else math.nan
-        for summary, ok in zip(group.summaries, valid.tolist(), strict=True)
-    ]
+    used = [nan if s is None or not limit else budget.length(s, tokenizer) / limit for s in group.summaries]
     return torch.tensor(used, dtype=torch.float64)
 
 

@@ -174,14 +174,6 @@ def given_group(
 # ---- what is learnt ----
 
 
-def budget_used(group: Rollouts, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    """[G] float64, each summary's length by the longest that its budget allows; NaN where there is no summary."""
-    budget, nan = group.prompt.budget, math.nan
-    limit = budget.limit(group.prompt.document.text, tokenizer)
-    used = [nan if s is None or not limit else budget.length(s, tokenizer) / limit for s in group.summaries]
-    return torch.tensor(used, dtype=torch.float64)
-
-
 def choose_lessons(group: Rollouts, rewarded: GroupRewards, used: Tensor, settings: WarmStartSettings) -> list[int]:
     """Which completions of a group are learnt: the best that count and use their budget, each summary once.
 

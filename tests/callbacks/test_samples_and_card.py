@@ -10,7 +10,7 @@ from squish_pl.markdown import escape
 from squish_pl.rl.validation import Validated, ValidationSettings
 
 SCORES = {"squish": 0.05, "novel": 0.02, "lead": 0.1, "lead_novel": -0.01}
-LINE = Validated("one", "Opening", "10%", "A summary.", "closed", True, SCORES)
+LINE = Validated("one", "Opening", "10%", "A summary.", "closed", True, 0.5, 0.25, SCORES)
 
 
 @pytest.mark.parametrize(
@@ -66,11 +66,13 @@ def test_the_best_adapter_is_the_best_and_its_value_is_remembered(tmp_path, monk
     callback = AdapterCheckpoint(dirpath=str(tmp_path / "run"))
     monkeypatch.setattr(callback, "_save_folder", lambda trainer, module, name: saved.append((module.round, name)))
     trainer = SimpleNamespace(sanity_checking=False, state=SimpleNamespace(fn="fit"), save_checkpoint=lambda path: None)
+    trainer.is_global_zero = True
     for round_, value in ((0, float("nan")), (1, 0.1), (2, 0.3), (3, 0.2), (4, 0.4)):
         module = SimpleNamespace(
             round=round_,
             validations={round_: {"val/squish": value}},
             validation=ValidationSettings(),
+            validated=[LINE],
         )
         callback.on_validation_end(trainer, module)
     assert [round_ for round_, name in saved if name == "best"] == [1, 2, 4]

@@ -121,12 +121,15 @@ def test_measures_are_scores_of_the_leaderboard(tiny_model_folder, tiny_llama_fo
         (["--rank_by", "support"], "rank_by: 'support' has no value for a summary that does not count"),
         (["--score.measures=[Squish]"], "score.measures: 'squish' is a score of every run: leave it out"),
         (["--score.measures=[Support, Support]"], "score.measures: 2 are 'support'"),
-        (["--score.measures=[Nonsense]"], "A measure has a class_path (Squish, Novel,"),
+        (["--score.measures=[Nonsense]"], "A measure has a class_path (Fair, Squish, Novel,"),
         (
             ["--score.measures=[Contrast]", "--max_documents=1", "--contenders=[Opening]"],
             "'contrast' lays each summary beside a document",
         ),
-        (["--score.measures=[{class_path: Novel, init_args: {m: 1}}]"], "A measure has a class_path (Squish, Novel,"),
+        (
+            ["--score.measures=[{class_path: Novel, init_args: {m: 1}}]"],
+            "A measure has a class_path (Fair, Squish, Novel,",
+        ),
     ],
 )
 def test_mistakes_are_one_message(more: list[str], words: str, tiny_model_folder, capsys) -> None:

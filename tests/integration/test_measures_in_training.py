@@ -95,7 +95,7 @@ def test_an_audit_and_further_references_measure_them_too(tiny_model_folder, tin
     [
         ("--model.rewards=[Nonsense]", "A reward has a class_path (Squish, SquishNovel, Measured"),
         ("--model.rewards=[{class_path: Measured, init_args: {measure: Nonsense}}]", "A measure has a class_path"),
-        ("--model.score.measures=[Nonsense]", "A measure has a class_path (Squish, Novel"),
+        ("--model.score.measures=[Nonsense]", "A measure has a class_path (Fair, Squish, Novel"),
         ("--model.score.measures=[{class_path: Novel, init_args: {n: 0}}]", "score.measures: novel 0: n must be"),
         ("--model.score.measures=[Squish]", "model.measures: 'squish' would be val/squish"),
         ("--checkpoint.monitor=val/novel_3", "checkpoint.monitor must be one of val/squish@60%"),

@@ -15,7 +15,9 @@ from tiny import make_byte_tokenizer, make_tiny_model
 
 from squish_pl.benchmark.correlation import spearman
 from squish_pl.score.evidence import NEEDS
+from squish_pl.score.measures.candidates import default_measures
 from squish_pl.score.measures.copies import Novel
+from squish_pl.score.measures.fair import Fair
 from squish_pl.score.measures.savings import Squish
 from squish_pl.score.measures.support import Support
 from squish_pl.score.scorer import ScoreRequest, SquishScorer
@@ -53,11 +55,11 @@ def expected_within(model: Path, aspect: str) -> dict[str, float]:
     """Mean correlation in each document by a scorer of our own."""
     modulus = {"relevance": 7, "fluency": 5}[aspect]
     scorer = SquishScorer.from_pretrained(str(model))
-    found: dict[str, list[float]] = {"squish": [], "novel 4": [], "support": []}
+    found: dict[str, list[float]] = {"fair": [], "squish": [], "novel 4": [], "support": []}
     for j, text in enumerate(TEXTS.values()):
         (evidence,) = scorer.evidence([ScoreRequest(text, SUMMARIES)], needs=NEEDS[:2])
         rated = torch.tensor([(i * 3 + j * 2) % modulus for i in range(5)], dtype=torch.float64)
-        for measure in (Squish(), Novel(), Support()):
+        for measure in (Fair(), Squish(), Novel(), Support()):
             values = measure(evidence, [])
             there = ~values.isnan()
             found[measure.name].append(spearman(values[there], rated[there]))
@@ -70,9 +72,9 @@ def test_the_figures_are_the_scorers(tiny_model_folder, tmp_path, capsys) -> Non
     code, out, err = run(tiny_model_folder, f"{first},{second}", capsys, "--output", "out/meta.json")
     assert code == 0, err
     found = json.loads(Path("out/meta.json").read_text())
-    assert found["default"] == "squish"
+    assert found["default"] == "fair"
     scores = found["scores"]
-    assert list(scores) == ["squish", "novel 4", "smoothnovel 4", "clipped 1", "positive", "support", "supportgain"]
+    assert list(scores) == [measure.name for measure in default_measures()]
     assert list(scores["squish"]) == ["one.jsonl", "two.jsonl"]
     for aspect in ("relevance", "fluency"):
         for name, within in expected_within(tiny_model_folder, aspect).items():
@@ -83,11 +85,11 @@ def test_the_figures_are_the_scorers(tiny_model_folder, tmp_path, capsys) -> Non
             assert low <= cell["within"] <= high
             assert f"{within:.2f} [{low:.2f}, {high:.2f}]" in out
     assert scores["squish"]["two.jsonl"]["overall"]["system"] is None
-    assert "squish" not in found["ahead"]
+    assert "fair" not in found["ahead"]
     assert 0 < found["ahead"]["novel 4"]["one.jsonl"]["relevance"]["p"] <= 1
     assert "one.jsonl: 3 documents, 15 summaries" in out
     lines = list(csv.DictReader(Path("out/meta.csv").read_text().splitlines()))
-    assert len(lines) == 7 * 3
+    assert len(lines) == len(scores) * 3
     (line,) = [one for one in lines if (one["measure"], one["aspect"]) == ("support", "fluency")]
     assert float(line["within"]) == scores["support"]["one.jsonl"]["fluency"]["within"]
     assert line["summaries"] == "12"  # the empty ones have no likelihood

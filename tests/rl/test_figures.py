@@ -48,9 +48,7 @@ def group_of(total, valid, **parts):
 
     valid = torch.tensor(valid)
     parts_ = {name: double(part) for name, part in parts.items()}
-    return GroupRewards(
-        double(total), valid, parts_, valid, double([math.nan] * len(total)), double([1.0] * len(total))
-    )
+    return GroupRewards(double(total), valid, parts_, valid)
 
 
 def test_rewards():

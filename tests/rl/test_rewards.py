@@ -10,6 +10,7 @@ from squish_pl.errors import SquishError
 from squish_pl.rl.advantages import zero_spread
 from squish_pl.rl.rewards import (
     InvalidRule,
+    LengthRule,
     Measured,
     OwnInformation,
     Reward,
@@ -175,3 +176,13 @@ def test_rules_that_are_none(settings, words):
     (problem,) = InvalidRule(**settings).problems()
     assert problem.startswith(f"{words} must")
     assert InvalidRule().problems() == InvalidRule(earns=0.0).problems() == []
+
+
+def test_what_the_rule_for_lengths_takes():
+    rule = LengthRule(power=2.0, target=0.5)
+    used = torch.tensor([0.25, 0.5, 1.0, 0.0, float("nan")], dtype=torch.float64)
+    assert rule.factor(used).tolist() == pytest.approx([0.25, 1.0, 1.0, 0.0, float("nan")], nan_ok=True)
+    assert LengthRule(power=-1, target=0).problems() == [
+        "power must be a number of at least 0, but is -1",
+        "target must be a share of the budget above 0 and at most 1, but is 0",
+    ]

@@ -18,10 +18,9 @@ from squish_pl.policy.rollout import RolloutSettings, completion_text
 from squish_pl.rl.figures import PassTotals
 from squish_pl.rl.learner import LearnSettings
 from squish_pl.rl.optimizer import OptimizerSettings
-from squish_pl.rl.rewards import InvalidRule, Measured, Squish, group_rewards
+from squish_pl.rl.rewards import InvalidRule, Measured, Squish, budget_used, group_rewards
 from squish_pl.rl.warm_start import (
     WarmStartSettings,
-    budget_used,
     choose_lessons,
     given_group,
     make_lessons,
