@@ -33,6 +33,10 @@ READ = [
     ("64\ttokens\n", Fraction(64), BudgetUnit.TOKENS, "64 tokens"),
     ("1 token", Fraction(1), BudgetUnit.TOKENS, "1 token"),
     ("64.0 tokens", Fraction(64), BudgetUnit.TOKENS, "64 tokens"),
+    ("10% bytes", Fraction(1, 10), BudgetUnit.BYTE_SHARE, "10% bytes"),
+    ("0.5%Byte", Fraction(1, 200), BudgetUnit.BYTE_SHARE, "0.5% bytes"),
+    ("300 bytes", Fraction(300), BudgetUnit.BYTES, "300 bytes"),
+    ("1 byte", Fraction(1), BudgetUnit.BYTES, "1 byte"),
 ]
 
 
@@ -52,6 +56,7 @@ def test_parse_and_str(text: str, value: Fraction, unit: BudgetUnit, shown: str)
         *("   ", "0.0%", "0 tokens", "0% tokens", "100.001%", "100.1% tokens", "1.5 chars", "-3 tokens", "+3 tokens"),
         *("%", "tokens", "10%%", "10 words", "10% words", "1e2 tokens", "10 20 tokens", "10% 5%", "1,000 chars"),
         *("nan%", "inf tokens", "ten tokens", "5 tokens %", "10.%", ".5%", "10% of tokens", "64 tokens!"),
+        *("1.5 bytes", "0 bytes", "0% bytes", "101% bytes", "300 b", "2 kilobytes", "bytes"),
     ],
 )
 def test_what_is_no_budget_raises(text: str) -> None:
@@ -117,6 +122,54 @@ def test_characters_are_code_points(text: str, characters: int, byte_tokenizer: 
     assert Budget.parse("10 tokens").length(text, byte_tokenizer) == len(text.encode())
 
 
+BYTES = [("", 0), ("a b", 3), ("é", 2), ("東京", 6), ("\U0001f600", 4), ("e\u0301", 3), (FAMILY, 18), ("a\ud83d", 2)]
+
+
+@pytest.mark.parametrize(("text", "count"), BYTES)
+def test_bytes_are_those_of_utf_8(text: str, count: int) -> None:
+    assert Budget.parse("10 bytes").length(text) == count  # no tokenizer
+    assert Budget.parse("100% bytes").limit(text) == count
+    assert Budget.parse("50% bytes").limit(text) == count // 2
+    assert Budget.parse("7 bytes").limit(text) == 7
+
+
+def test_units_tell_what_they_count() -> None:
+    counted = {unit: (unit.counts_tokens, unit.counts_bytes, unit.is_share, unit.absolute) for unit in BudgetUnit}
+    assert counted == {
+        BudgetUnit.CHARACTER_SHARE: (False, False, True, BudgetUnit.CHARACTERS),
+        BudgetUnit.CHARACTERS: (False, False, False, BudgetUnit.CHARACTERS),
+        BudgetUnit.TOKEN_SHARE: (True, False, True, BudgetUnit.TOKENS),
+        BudgetUnit.TOKENS: (True, False, False, BudgetUnit.TOKENS),
+        BudgetUnit.BYTE_SHARE: (False, True, True, BudgetUnit.BYTES),
+        BudgetUnit.BYTES: (False, True, False, BudgetUnit.BYTES),
+    }
+
+
+CUTS = [
+    ("9 bytes", "東京都", 9, "東京都"),
+    ("9 bytes", "東京都", 8, "東京"),  # not through a character
+    ("9 bytes", "東京都", 2, ""),
+    ("9 bytes", "a\u00e9 \U0001f600b", 4, "a\u00e9"),  # a, two bytes, and a space that does not count
+    ("9 bytes", "a\u00e9 \U0001f600b", 7, "a\u00e9"),  # three of the sign's four bytes
+    ("9 bytes", "a\u00e9 \U0001f600b", 8, "a\u00e9 \U0001f600"),
+    ("9 chars", "東京都", 2, "東京"),
+    ("9 tokens", "東京都", 7, "東京"),
+]
+
+
+@pytest.mark.parametrize(("budget", "text", "limit", "expected"), CUTS)
+def test_cuts(budget: str, text: str, limit: int, expected: str, byte_tokenizer: PreTrainedTokenizerFast) -> None:
+    assert Budget.parse(budget).cut(text, limit, byte_tokenizer) == expected
+
+
+@given(text=st.text(max_size=30), limit=st.integers(0, 60))
+@few_examples(200)
+def test_a_cut_to_bytes_is_the_longest_beginning_that_fits(text: str, limit: int) -> None:
+    cut = Budget.parse("9 bytes").cut(text, limit)
+    fitting = [text[:end] for end in range(len(text) + 1) if len(text[:end].encode()) <= limit]
+    assert cut == fitting[-1].rstrip()
+
+
 def test_control_tokens_in_a_text_are_counted_as_text(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     assert byte_tokenizer("</s>", add_special_tokens=False)["input_ids"] == [257]
     assert Budget.parse("5 tokens").length("</s>", byte_tokenizer) == 4
@@ -145,3 +198,5 @@ def test_describe() -> None:
     assert Budget.parse("10%").describe(1) == "1 character"
     assert Budget.parse("64 tokens").describe(64) == "64 tokens"
     assert Budget.parse("5% tokens").describe(1) == "1 token"
+    assert Budget.parse("10% bytes").describe(300) == "300 bytes"
+    assert Budget.parse("1 byte").describe(1) == "1 byte"

@@ -231,5 +231,8 @@ def _facts(what: Comparison, work: Prepared, device: torch.device) -> dict[str, 
 def _one_vocabulary(references: Sequence[Reference]) -> None:
     if len({tokenizer_hash(reference.tokenizer) for reference in references}) > 1:
         raise ConfigError(
-            ["budgets in tokens are counted by the reference, but these references count differently: use characters"]
+            [
+                "budgets in tokens are counted by the reference, but these references count differently: use "
+                "characters or bytes"
+            ]
         )

@@ -138,7 +138,7 @@ def _measure_facts(settings: ScoreSettings, documents: Sequence[Document]) -> li
 def _room(tokens: int, longest: int, text: str, budget: Budget, tokenizer: PreTrainedTokenizerBase) -> int:
     """Most tokens of a document with its longest summary in so many tokens: a share shrinks with the document."""
     limit = budget.limit(text, tokenizer)
-    summary = limit if budget.unit.counts_tokens else int(limit * longest / max(1, len(text)))
+    summary = limit if budget.unit.counts_tokens else int(limit * longest / max(1, budget.length(text)))
     return int(tokens * longest / max(1, longest + summary)) if budget.unit.is_share else tokens - summary
 
 

@@ -25,7 +25,6 @@ from squish_pl.benchmark.references import Reference
 from squish_pl.benchmark.store import ScoreKey, Store
 from squish_pl.budget import Budget
 from squish_pl.errors import ConfigError, DataError, SquishError
-from squish_pl.lm.cutting import cut_to_tokens
 from squish_pl.lm.device import release
 from squish_pl.lm.tokens import encode
 from squish_pl.score.ensemble import load_scorer
@@ -145,7 +144,7 @@ def scored_text(task: Task, answer: Answer | None, cut: PreTrainedTokenizerBase 
     limit = budget.limit(task.document.text, cut)
     if not limit < budget.length(summary, cut) <= limit * (1 + SLIGHTLY):
         return summary
-    return cut_to_tokens(summary, cut, limit) if budget.unit.counts_tokens else summary[:limit].rstrip()
+    return budget.cut(summary, limit, cut)
 
 
 def score(

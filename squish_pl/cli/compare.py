@@ -69,7 +69,7 @@ def benchmark(
         min_characters: Length of the shortest, in characters.
         max_characters: Length of the longest, in characters.
         max_tokens: Longest document in the first reference's tokens; longer ones are cut.
-        budgets: Caps on a summary's length: "10%", "500 chars", "5% tokens", "64 tokens".
+        budgets: Caps on a summary's length: "10%", "500 chars", "5% tokens", "64 tokens", "300 bytes".
         references: Models that measure, loaded one after the other; with several, their scores combined are ranked too.
         rule: How one score is made of several references': their mean, or min, the score that none falls below.
         score: How they measure.

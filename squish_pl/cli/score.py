@@ -75,8 +75,8 @@ def score(
             compared.
         document: A text file with one document.
         summary: A text file with its summary; several, separated by commas, are compared.
-        budget: Caps, separated by commas: "10%", "500 chars", "5% tokens", "64 tokens". A summary that names a
-            `budget` of its own is scored under that one.
+        budget: Caps, separated by commas: "10%", "500 chars", "5% tokens", "64 tokens", "300 bytes". A summary that
+            names a `budget` of its own is scored under that one.
         base: Reference model: hub id, folder, or "package:NAME".
         gguf_file: Name of a GGUF file in that folder or package.
         revision: Revision of a hub model.

@@ -42,7 +42,7 @@ class RolloutSettings:
     """What is sampled in training.
 
     Attributes:
-        budgets: Drawn from, one for each document of a step: "10%", "500 chars", "5% tokens", "64 tokens".
+        budgets: Drawn from, one for each document of a step: "10%", "500 chars", "5% tokens", "64 tokens", "300 bytes".
         group_size: Summaries a document.
         temperature: Divides the logits; nothing else is cut off, so the log-probs are the policy's own.
         max_new_tokens: Cap on a completion, in training, validation and prediction.

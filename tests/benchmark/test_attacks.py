@@ -123,7 +123,7 @@ def test_what_the_budget_cuts_to_the_opening_has_failed(attack: Baseline) -> Non
     assert summary(attack, "one two three four", "9 chars") != "one two t"
 
 
-@pytest.mark.parametrize("unit", ["chars", "tokens"])
+@pytest.mark.parametrize("unit", ["chars", "tokens", "bytes"])
 def test_the_middle(unit: str) -> None:
     assert summary(MiddleSlice(), "0123456789", f"4 {unit}") == "3456"
     assert summary(MiddleSlice(), "0123456789", f"3 {unit}") == "345"
@@ -266,7 +266,9 @@ TEXTS = st.lists(PIECES, min_size=1, max_size=40).map("".join)
 @given(
     text=TEXTS.filter(str.strip),
     highlights=TEXTS,
-    budget=st.sampled_from(["1%", "20%", "100%", "1 char", "30 chars", "90 chars", "10% tokens", "25 tokens"]),
+    budget=st.sampled_from(
+        ["1%", "20%", "100%", "1 char", "30 chars", "90 chars", "10% tokens", "25 tokens", "20% bytes", "30 bytes"]
+    ),
     tokenizer=st.sampled_from([BYTES, MERGING]),
 )
 def test_never_over_any_budget_and_the_same_again(

@@ -42,7 +42,7 @@ STAR_SENTENCES = [
     "Nobody slept there.",
 ]
 CENTRE, LAST = STAR_SENTENCES[2], STAR_SENTENCES[4]  # of 51 and 19 characters
-BUDGETS = ["1%", "10%", "50%", "100%", "1 char", "60 chars", "10% tokens", "70 tokens"]
+BUDGETS = ["1%", "10%", "50%", "100%", "1 char", "60 chars", "10% tokens", "70 tokens", "10% bytes"]
 
 
 def answer(contender: Baseline | Highlights, text: str = STAR, budget: str = "50%", sample: int = 0) -> Answer:
@@ -141,7 +141,7 @@ def test_tasks_are_asked_by_budget_then_document_then_sample_and_a_text_once() -
 def test_budgets_in_characters_need_no_tokenizer(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     for without, having in zip(all_of(), all_of(byte_tokenizer), strict=True):
         assert without.tokenizer is None
-        for budget in ("1%", "10%", "50%", "1 char", "60 chars"):
+        for budget in ("1%", "10%", "50%", "1 char", "60 chars", "10% bytes", "60 bytes"):
             assert summary(without, budget=budget) == summary(having, budget=budget)
 
 
@@ -174,7 +174,7 @@ def test_sentences_come_in_order_and_fill_the_budget(
     assert summary(best, budget="11 tokens") == "The harbour"
 
 
-@pytest.mark.parametrize("unit", ["chars", "tokens"])  # a byte each
+@pytest.mark.parametrize("unit", ["chars", "tokens", "bytes"])  # a byte each
 def test_the_best_that_does_not_fit_is_cut_where_half_of_the_budget_is_left(
     byte_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, unit: str
 ) -> None:

@@ -19,6 +19,9 @@ def test_a_cap_follows_from_budget_and_document() -> None:
     tasks = [Task(Document("ab cd ef gh ij kl"), budget) for budget in ("50%", "50% tokens", "200 chars")]
     # 8 characters are 8 tokens: 2 * 8 + 16 = 32; 3 of 6 words are half of 17 tokens; 200: 416
     assert [group.most for group in planner.groups(tasks)] == [64, 64, 512]
+    # 20 characters of 60 bytes, and as many tokens: half of them are 30, so that 2 * 30 + 16 = 76
+    (group,) = planner.groups([Task(Document("東京" * 10), "50% bytes")])
+    assert (str(group.budget), group.most) == ("30 bytes", 128)
     assert [group.cap for group in Planner(PROMPT, make_byte_tokenizer(), word_tokenizer(), 4096, 9).groups(tasks)] == [
         9
     ] * 3
@@ -29,7 +32,12 @@ def test_the_prompt_is_as_long_as_was_planned(chat: bool) -> None:
     own, counter = make_byte_tokenizer(chat=chat), word_tokenizer()
     planner = Planner(PROMPT, own, counter, 200, None)
     documents = [*DOCUMENTS, Document("</s> as text, é and 雪"), Document("")]
-    tasks = [Task(d, b, s) for b in ("35%", "35% tokens", "7 chars", "1 token") for d in documents for s in (0, 1)]
+    tasks = [
+        Task(d, b, s)
+        for b in ("35%", "35% tokens", "7 chars", "1 token", "35% bytes")
+        for d in documents
+        for s in (0, 1)
+    ]
     groups = planner.groups(tasks)
     assert [group.tasks for group in groups] == [tasks[i : i + 2] for i in range(0, len(tasks), 2)]
     for group in groups:

@@ -191,9 +191,9 @@ BPE = make_bpe_tokenizer()
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.text(alphabet="the catsno \n</summary>", max_size=40),
-    st.text(alphabet="the catsno \n", max_size=20),
-    st.sampled_from(["3 chars", "12 chars", "2 tokens", "6 tokens"]),
+    st.text(alphabet="the catsné京 \n</summary>", max_size=40),
+    st.text(alphabet="the catsné京 \n", max_size=20),
+    st.sampled_from(["3 chars", "12 chars", "2 tokens", "6 tokens", "3 bytes", "12 bytes"]),
 )
 def test_outgrown_is_certain(start, more, budget):
     """Whatever is written after a text that has outgrown its budget, the summary is too long."""
@@ -212,6 +212,14 @@ def test_a_text_within_its_budget_is_never_called_outgrown():
         assert not watch._outgrown(text)
     watch = rollout._Watch(Prompt(Document("x"), Budget.parse("5 chars"), "", (1,)), TEMPLATE, BPE)
     assert watch._outgrown("123456")
+
+
+def test_a_row_under_a_budget_in_bytes_ends_at_the_character_that_is_over(byte_tokenizer):
+    watch = rollout._Watch(Prompt(Document("x"), Budget.parse("5 bytes"), "", (1,)), TEMPLATE, byte_tokenizer)
+    ids = encode(byte_tokenizer, "東京")  # three bytes each, a token a byte
+    ends = [watch.finish(ids[: n + 1], 99) for n in range(6)]
+    assert ends == [None] * 5 + [Finish.OUTGROWN]  # of a character that is only begun, nothing is known
+    assert watch.finish(encode(byte_tokenizer, "東é</summary>"), 99) == Finish.CLOSED
 
 
 def test_settings():

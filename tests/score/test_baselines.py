@@ -16,6 +16,7 @@ from squish_pl.budget import Budget
 from squish_pl.score.baselines import lead
 
 BUDGETS = ["1%", "10%", "33%", "100%", "1 char", "7 chars", "1% tokens", "10% tokens", "50% tokens", "3 tokens"]
+BUDGETS += ["33% bytes", "7 bytes"]
 
 DOCUMENTS = st.lists(st.one_of(st.sampled_from([*PIECES, "</s>", "<s>", "\t", "\u00a0"]), st.text(max_size=4))).map(
     "".join
@@ -50,7 +51,8 @@ def test_by_hand(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     assert of("abcdefghij", "9%") == ""
     assert of("\U0001f600\U0001f600ab", "50%") == "\U0001f600\U0001f600"
     assert of("\U0001f600\U0001f600ab", "50% tokens") == "\U0001f600"  # four tokens each, five allowed
-    assert of("éab", "3 tokens") == "éa"
+    assert of("éab", "3 tokens") == of("éab", "3 bytes") == "éa"
+    assert of("\U0001f600\U0001f600ab", "50% bytes") == "\U0001f600"
     assert of("", "10%") == ""
     assert of("", "5 tokens") == ""
 
@@ -65,13 +67,15 @@ def test_within_budget_and_a_beginning(budget: str, byte_tokenizer: PreTrainedTo
         summary = lead(document, cap, byte_tokenizer)
         assert document.lstrip().startswith(summary)
         assert summary == summary.strip()
-        limit = int(cap.value)
-        if cap.unit.is_share:
-            length = len(byte_ids(document)) if cap.unit.counts_tokens else len(document)
-            limit = cap.value.numerator * length // cap.value.denominator
 
         def size(text: str) -> int:
-            return len(byte_ids(text)) if cap.unit.counts_tokens else len(text)
+            # a token is a byte
+            return len(byte_ids(text)) if cap.unit.counts_tokens or cap.unit.counts_bytes else len(text)
+
+        limit = int(cap.value)
+        if cap.unit.is_share:
+            length = size(document)
+            limit = cap.value.numerator * length // cap.value.denominator
 
         assert size(summary) <= limit
         rest = document[len(summary) :]

@@ -17,7 +17,7 @@ from squish_pl import __version__
 from squish_pl.benchmark.contenders.base import Contender
 from squish_pl.benchmark.records import Answer, Outcome, Task, text_hash
 from squish_pl.benchmark.sentences import split_sentences, words
-from squish_pl.budget import Budget, BudgetUnit
+from squish_pl.budget import Budget
 from squish_pl.lm.tokens import whole_characters
 from squish_pl.score.baselines import lead
 from squish_pl.types import Document
@@ -77,8 +77,7 @@ class Baseline(Contender):
 
     def cut(self, text: str, limit: int, budget: Budget) -> str:
         """The beginning of a text that is at most `limit` long, counted as the budget counts."""
-        unit = BudgetUnit.TOKENS if budget.unit.counts_tokens else BudgetUnit.CHARACTERS
-        return lead(text, Budget(Fraction(max(limit, 0)), unit), self.tokenizer)
+        return budget.cut(text.lstrip(), max(limit, 0), self.tokenizer)
 
     def fit(self, write: Callable[[int], str], room: int, limit: int, budget: Budget) -> str | None:
         """What is written of a text cut to so much room that all of it fits; None where there is no room.

@@ -11,7 +11,7 @@ from itertools import groupby
 from transformers import PreTrainedTokenizerBase
 
 from squish_pl.benchmark.records import Task
-from squish_pl.budget import Budget, BudgetUnit
+from squish_pl.budget import Budget
 from squish_pl.lm.tokens import count_tokens
 from squish_pl.policy.prompts import PromptTemplate
 from squish_pl.types import Document, Prompt
@@ -23,7 +23,7 @@ class Group:
 
     Attributes:
         tasks: What is asked of it: all samples, or some.
-        budget: The budget as a number of characters or tokens, whatever share it was.
+        budget: The budget as a number of what it counts, whatever share it was.
         prompt_tokens: Tokens of the prompt.
         most: Tokens that a summary may take.
         room: Tokens that the prompt leaves of the model's context.
@@ -84,10 +84,10 @@ class Planner:
 
     def _group(self, tasks: Sequence[Task]) -> Group:
         text, budget = tasks[0].document.text, Budget.parse(tasks[0].budget)
-        length = self._budget_tokens(text) if budget.unit.counts_tokens else len(text)
+        length = self._budget_tokens(text) if budget.unit.counts_tokens else budget.length(text)
         limit = budget.limit_of(length)
         # the template would count the tokens each time, and with the model's own tokenizer
-        budget = Budget(Fraction(limit), BudgetUnit.TOKENS if budget.unit.counts_tokens else BudgetUnit.CHARACTERS)
+        budget = Budget(Fraction(limit), budget.unit.absolute)
         tokens = self._frame_tokens(budget) + self._own_tokens(text)
         most = self._most(text, limit, length) if self.max_new_tokens is None else self.max_new_tokens
         return Group(tasks, budget, tokens, most, self.context - tokens)
