@@ -62,7 +62,10 @@ def wide_logits(hidden: Tensor, weight: Tensor) -> Tensor:
         return hidden @ weight.T
     rows = hidden.detach().reshape(-1, hidden.shape[-1]).to(weight.dtype)
     if rows.is_cuda:  # which alone has this product
-        logits = torch.mm(rows, weight.T, out_dtype=torch.float32)
+        try:
+            logits = torch.mm(rows, weight.T, out_dtype=torch.float32)
+        except NotImplementedError:  # a build without it: rounded, as everywhere else
+            logits = torch.mm(rows, weight.T).float()
     else:
         logits = rows.new_empty(len(rows), len(weight), dtype=torch.float32)
         rows = rows.float()
