@@ -69,8 +69,8 @@ from squish_pl.rl.warm_start import (
     used_figures,
     warm_figures,
 )
-from squish_pl.score.ensemble import EnsembleScorer, ReferenceSettings, load_scorer
-from squish_pl.score.scorer import Scorer, ScoreRequest, SquishScorer
+from squish_pl.score.ensemble import EnsembleScorer, ReferenceSettings, load_scorer, make_scorer
+from squish_pl.score.scorer import Scorer, ScoreRequest
 from squish_pl.score.settings import ScoreSettings
 from squish_pl.seeds import choose, derive_seed, random_state, restore_random_state
 from squish_pl.types import Document, DocumentBatch, Experience, Prompt, Rollouts, Scores
@@ -184,14 +184,7 @@ class SquishModule(LightningModule):
         self.tokenizer: PreTrainedTokenizerBase = backbone.tokenizer
         device = device or backbone.device
         score = replace(self.score, measures=self.measures)
-        own = SquishScorer(
-            backbone.reference,
-            backbone.tokenizer,
-            score.template,
-            score.novel_ngram,
-            score.batch_tokens,
-            measures=score.measures,
-        )
+        own = make_scorer(backbone.reference, backbone.tokenizer, score)
         self.scorer: Scorer = self.reference.scorer(own, score, device)
         audit = None
         if self.validation.audit is not None:  # between validations it waits in the CPU's memory

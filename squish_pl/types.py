@@ -13,7 +13,7 @@ Letters used for shapes everywhere:
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -176,6 +176,11 @@ def groups_of(rows: Sequence[Experience]) -> Iterator[list[Experience]]:
     # rows of a group hold the very same prompt tensor
     for _, members in groupby(rows, key=lambda row: id(row.prompt_ids)):
         yield list(members)
+
+
+def joined(parts: Iterable[Tensor]) -> Tensor:
+    """1-d float64 tensors one after another; an empty one of none."""
+    return torch.cat([torch.zeros(0, dtype=torch.float64), *parts])
 
 
 def pad_rows(rows: list[Tensor], value: float | int | bool = 0) -> Tensor:

@@ -12,6 +12,7 @@ from squish_pl.benchmark.findings import ShownDocument, ShownSummary, Usage
 from squish_pl.benchmark.leaderboard import Leaderboard, Row
 from squish_pl.benchmark.records import NOT_SCORED, Outcome, ScoreRecord, text_hash
 from squish_pl.benchmark.references import Reference
+from squish_pl.benchmark.results import finite
 from squish_pl.benchmark.scores import Score
 from squish_pl.benchmark.sentences import sentence_spans
 from squish_pl.benchmark.store import Store
@@ -114,7 +115,7 @@ def _shown(
                 text=text,
                 verdict=_verdict(row, known),
                 scores=_values(row, known, scores),
-                length_used=known.length_used if known and math.isfinite(known.length_used) else None,
+                length_used=finite(known.length_used) if known else None,
                 copied=known.copied if known else None,
                 saved=None if saved is None else by_span(saved.tolist(), span_of, len(spans)),
                 copied_spans=copied,

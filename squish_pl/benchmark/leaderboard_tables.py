@@ -17,9 +17,10 @@ from rich.text import Text
 from squish_pl.benchmark.findings import Usage, most_frequent
 from squish_pl.benchmark.leaderboard import Leaderboard, Standing
 from squish_pl.benchmark.published import MARK, SOURCE, PublishedScore
-from squish_pl.benchmark.scores import SCORES, Score, score_title
+from squish_pl.benchmark.scores import SCORES, Score
 from squish_pl.markdown import escape
 from squish_pl.score.bootstrap import Estimate
+from squish_pl.score.measures.base import score_title
 
 _NAME = "contender"
 _LEAST_WIDTH = 120  # a narrower terminal wraps lines, where rich would leave figures out

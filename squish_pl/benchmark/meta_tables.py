@@ -17,6 +17,7 @@ from rich.text import Text
 
 from squish_pl.benchmark.meta import KINDS, Agreement, Difference
 from squish_pl.benchmark.meta_run import MetaRow
+from squish_pl.benchmark.results import finite
 from squish_pl.files import written_whole
 
 _SURE = 0.05
@@ -78,11 +79,11 @@ def meta_json(rows: Sequence[MetaRow], facts: dict[str, Any]) -> dict[str, Any]:
     """
     return {
         "default": rows[0].measure if rows else None,
-        "scores": _tree((row, {kind: _number(row.agreement.of(kind).mean) for kind in KINDS}) for row in rows),
+        "scores": _tree((row, {kind: finite(row.agreement.of(kind).mean) for kind in KINDS}) for row in rows),
         "intervals": _tree(
-            (row, {kind: [_number(end) for end in row.agreement.of(kind)[1:]] for kind in KINDS}) for row in rows
+            (row, {kind: [finite(end) for end in row.agreement.of(kind)[1:]] for kind in KINDS}) for row in rows
         ),
-        "kendall": _tree((row, {kind: _number(tau) for kind, tau in row.agreement.tau.items()}) for row in rows),
+        "kendall": _tree((row, {kind: finite(tau) for kind, tau in row.agreement.tau.items()}) for row in rows),
         "ahead": _tree((row, _lead(row.ahead)) for row in rows if row.ahead is not None),
         "facts": facts,
     }
@@ -112,16 +113,16 @@ def _line(row: MetaRow) -> dict[str, Any]:
     line: dict[str, Any] = {"measure": row.measure, "file": row.file, "aspect": row.aspect}
     for kind in KINDS:
         own = row.agreement.of(kind)
-        line |= {kind: _number(own.mean), f"{kind} low": _number(own.low), f"{kind} high": _number(own.high)}
-    line |= {f"{kind} tau": _number(tau) for kind, tau in row.agreement.tau.items()}
+        line |= {kind: finite(own.mean), f"{kind} low": finite(own.low), f"{kind} high": finite(own.high)}
+    line |= {f"{kind} tau": finite(tau) for kind, tau in row.agreement.tau.items()}
     ahead = row.ahead
-    line |= {"ahead": _number(ahead.mean.mean) if ahead else None, "ahead p": _number(ahead.p) if ahead else None}
+    line |= {"ahead": finite(ahead.mean.mean) if ahead else None, "ahead p": finite(ahead.p) if ahead else None}
     return line | {"documents": measured_documents(row.agreement), "summaries": row.agreement.summaries}
 
 
 def _lead(ahead: Difference) -> dict[str, Any]:
-    mean, low, high = map(_number, ahead.mean)
-    return {"mean": mean, "interval": [low, high], "p": _number(ahead.p), "documents": ahead.documents}
+    mean, low, high = map(finite, ahead.mean)
+    return {"mean": mean, "interval": [low, high], "p": finite(ahead.p), "documents": ahead.documents}
 
 
 def _tree(values: Iterable[tuple[MetaRow, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
@@ -129,7 +130,3 @@ def _tree(values: Iterable[tuple[MetaRow, Any]]) -> dict[str, dict[str, dict[str
     for row, value in values:
         tree.setdefault(row.measure, {}).setdefault(row.file, {})[row.aspect] = value
     return tree
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from squish_pl.benchmark.leaderboard_tables import wide_console
 from squish_pl.benchmark.resistance import Resistance, ResistanceTable, mean_over_attacks
-from squish_pl.benchmark.scores import score_title
 from squish_pl.markdown import escape
+from squish_pl.score.measures.base import score_title
 
 NONE_IN_COMMON = "–"  #: where no document has both summaries
 _HEAD = ("budget", "reference", "score", "attack", "share", "share_low", "share_high", "documents")

@@ -12,6 +12,7 @@ from squish_pl.benchmark.leaderboard import Row
 from squish_pl.benchmark.records import NOT_SCORED, Outcome, ScoreRecord
 from squish_pl.benchmark.scores import SCORES, Score
 from squish_pl.files import written_whole
+from squish_pl.score.baselines import lead_key
 
 
 def result_lines(
@@ -47,7 +48,7 @@ def result_lines(
             beside = lead.get((row.task.document_hash, row.task.budget))
             if beside is not None and reference in beside.scores:
                 known = beside.scores[reference]
-                line |= {_lead(score): _finite(known.value(score.key)) for score in scores}
+                line |= {lead_key(score.key): finite(known.value(score.key)) for score in scores}
                 line["information"] = known.information
             yield line
 
@@ -81,22 +82,19 @@ def _scored(row: Row, known: ScoreRecord | None, scores: Sequence[Score]) -> dic
     if known is not None:
         return {
             "within_budget": known.within_budget,
-            **{score.key: _finite(known.value(score.key)) for score in scores},
-            "length_used": _finite(known.length_used),
+            **{score.key: finite(known.value(score.key)) for score in scores},
+            "length_used": finite(known.length_used),
             "copied": known.copied,
             "information": known.information,
         }
     unparsable = row.outcome is Outcome.UNPARSABLE
     return {
         "within_budget": False if unparsable else None,
-        **{score.key: _finite(score.nothing) if unparsable else None for score in scores},
+        **{score.key: finite(score.nothing) if unparsable else None for score in scores},
         **dict.fromkeys(("length_used", "copied", "information")),
     }
 
 
-def _lead(score: Score) -> str:
-    return "lead" if score.key == "squish" else f"lead_{score.key}"
-
-
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """A number as JSON has it: null for one that is none, or infinite."""
     return value if math.isfinite(value) else None

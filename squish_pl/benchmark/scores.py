@@ -6,9 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from squish_pl.score.measures.base import Measure
-
-_TITLES = {"squish": "SQUISH", "novel": "SQUISH-novel"}
+from squish_pl.score.measures.base import TITLES, Measure, score_title
 
 #: columns that leaderboards and results have beside the scores: a measure of such a name would hide one
 OTHER_COLUMNS = frozenset(
@@ -50,16 +48,11 @@ def scores_of(measures: Iterable[Measure]) -> tuple[Score, ...]:
     return (*SCORES, *(Score(measure.name, measure.has_zero) for measure in measures))
 
 
-def score_title(key: str) -> str:
-    """What people read for a score's key."""
-    return _TITLES.get(key, key)
-
-
 def name_problems(measures: Iterable[Measure]) -> list[str]:
     """Whether each measure has a name that tells it apart, a sentence each."""
     found = []
     for name in (measure.name for measure in measures):
-        if name in _TITLES:
+        if name in TITLES:
             found.append(f"score.measures: {name!r} is a score of every run: leave it out")
         elif not name.strip():
             found.append(f"score.measures: a measure cannot be called {name!r}: it needs a name")

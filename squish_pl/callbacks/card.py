@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from squish_pl.lm.loading import PACKAGE_PREFIX
 from squish_pl.markdown import escape
 from squish_pl.module import SquishModule
-from squish_pl.rl.validation import budgets_of, estimate_of, keys_of, lead_key
+from squish_pl.rl.validation import budgets_of, estimate_of, keys_of
+from squish_pl.score.baselines import lead_key
+from squish_pl.score.measures.base import score_title
 
 _CARD = """---
 base_model: {base}
@@ -122,7 +124,7 @@ def score_table(figures: Mapping[str, float]) -> str:
     if not budgets:
         return "Not validated yet."
     own = keys_of(figures)
-    heads = [{"squish": "SQUISH", "novel": "SQUISH-novel"}.get(key, key) for key in own]
+    heads = [score_title(key) for key in own]
     heads += [f"copied opening: {'SQUISH' if key == 'squish' else key}" for key in own]
     keys = [*own, *map(lead_key, own)]
     rows = [f"| budget | {' | '.join(heads)} |", "|---" * (len(keys) + 1) + "|"]

@@ -63,8 +63,8 @@ def meta(
         device: "auto" takes a GPU where there is one.
         max_documents: How many of each file's first documents; all by default.
         max_tokens: Longest document in the reference's tokens; longer ones are cut.
-        measures: By class_path and init_args: Squish, Novel, SmoothNovel, Clipped, Positive, Support, SupportGain,
-            Weighted, or a class of your own. The others are compared with the first. By default one of each.
+        measures: By class_path and init_args: Fair, Squish, Support, any other of docs/meta.md, or a class of your own.
+            The others are compared with the first. By default one of each.
         template: How summary and document are framed.
         batch_tokens: Most tokens in one forward pass.
         output: JSON file for all figures; a CSV table is written beside it.
@@ -79,10 +79,8 @@ def meta(
     if problems := null_problems(locals(), meta):
         raise ConfigError(problems)
     chosen = default_measures() if measures is None else measures
-    reference, settings = (
-        Reference(base, gguf_file, revision, dtype),
-        ScoreSettings(template, batch_tokens=batch_tokens, measures=[]),
-    )
+    reference = Reference(base, gguf_file, revision, dtype)
+    settings = ScoreSettings(template, batch_tokens=batch_tokens)
     paths, target = paths_in(ratings), Path(output).expanduser()
     problems = ([] if chosen else ["measures must name at least one"]) + measure_problems(chosen)
     problems += [p.removeprefix("references: ") for p in reference.problems()]

@@ -16,7 +16,8 @@ from squish_pl.callbacks.about import judge
 from squish_pl.callbacks.adapter_checkpoint import AdapterCheckpoint
 from squish_pl.callbacks.results import RESULTS, shared_budgets
 from squish_pl.module import SquishModule
-from squish_pl.rl.validation import estimate_of, keys_of, lead_key
+from squish_pl.rl.validation import estimate_of, keys_of
+from squish_pl.score.baselines import lead_key
 
 _SHARES = {
     "parsed": "parsed",

@@ -87,8 +87,8 @@ def score(
         device: "auto" takes a GPU where there is one.
         template: How summary and document are framed.
         novel_ngram: Token n-grams of this length count as copied.
-        measures: What is measured beside SQUISH and SQUISH-novel, by class_path and init_args: Novel, SmoothNovel,
-            Clipped, Positive, Support, SupportGain, Contrast, Weighted, or a class of your own.
+        measures: What is measured beside SQUISH and SQUISH-novel, by class_path and init_args: Fair, Support,
+            any other of docs/meta.md, or a class of your own.
         max_tokens: Longest document in the reference's tokens; longer ones are cut.
         batch_tokens: Most tokens in one forward pass.
         output: JSON lines file for each summary's scores; by default scores.jsonl for files of many.

@@ -41,7 +41,7 @@ def log_probs_of_logits(logits: Tensor, targets: Tensor, temperature: float = 1.
     Returns:
         ([N] ln p(target), [N] entropy), nats.
     """
-    return _chosen_and_entropy(_log_softmax(logits, temperature), targets)
+    return _chosen_and_entropy(log_softmax(logits, temperature), targets)
 
 
 def wide_logits(hidden: Tensor, weight: Tensor) -> Tensor:
@@ -78,7 +78,8 @@ def _wide(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
-def _log_softmax(logits: Tensor, temperature: float) -> Tensor:
+def log_softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """[N, V] logits in any floating type -> [N, V] ln p, in float32 (float64 stays float64)."""
     logits = _wide(logits)
     return torch.log_softmax(logits / temperature if temperature != 1.0 else logits, dim=-1)
 

@@ -244,7 +244,7 @@ def budget_used(group: Rollouts, tokenizer: PreTrainedTokenizerBase) -> Tensor:
     """[G] float64, each summary's length by the longest that its budget allows; NaN where there is no summary."""
     budget, nan = group.prompt.budget, math.nan
     limit = budget.limit(group.prompt.document.text, tokenizer)
-    used = [nan if s is None or not limit else budget.length(s, tokenizer) / limit for s in group.summaries]
+    used = [nan if s is None or not limit else budget.used(s, limit, tokenizer) for s in group.summaries]
     return torch.tensor(used, dtype=torch.float64)
 
 

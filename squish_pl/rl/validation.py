@@ -18,7 +18,7 @@ from squish_pl.budget import Budget
 from squish_pl.errors import repeated
 from squish_pl.lm.loading import BaseModel
 from squish_pl.lm.tokens import encode
-from squish_pl.score.baselines import lead
+from squish_pl.score.baselines import lead, lead_key
 from squish_pl.score.bootstrap import Estimate
 from squish_pl.score.ensemble import within_budget
 from squish_pl.score.measures.base import Measure, measure_key
@@ -240,11 +240,6 @@ def gather_lines(lines: Sequence[Validated]) -> list[Validated]:
     parts: list[list[Validated] | None] = [None] * dist.get_world_size()
     dist.all_gather_object(parts, list(lines))
     return list({(line.document_id, line.budget): line for part in parts for line in part or []}.values())
-
-
-def lead_key(key: str) -> str:
-    """The key of a score of the copied opening."""
-    return "lead" if key == "squish" else f"lead_{key}"
 
 
 def monitored_key(figure: str) -> str:

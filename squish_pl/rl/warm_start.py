@@ -25,7 +25,7 @@ from squish_pl.rl.figures import PassTotals
 from squish_pl.rl.losses import LossParts, PolicyLoss
 from squish_pl.rl.optimizer import OptimizerSettings
 from squish_pl.rl.rewards import GroupRewards
-from squish_pl.types import Experience, Finish, Prompt, Rollouts
+from squish_pl.types import Experience, Finish, Prompt, Rollouts, joined
 
 log = logging.getLogger(__name__)
 
@@ -232,11 +232,11 @@ def warm_figures(
     """
 
     def of_chosen(values: Sequence[Tensor]) -> Tensor:
-        return _joined([value[list(indices)] for value, indices in zip(values, chosen, strict=True)])
+        return joined([value[list(indices)] for value, indices in zip(values, chosen, strict=True)])
 
     totals = [group.total for group in rewarded]
     means = {
-        "reward": _joined(totals),
+        "reward": joined(totals),
         "reward_kept": of_chosen(totals),
         "used": _of_valid(used, rewarded),
         "used_kept": of_chosen(used),
@@ -280,8 +280,4 @@ def tell_warm_round(number: int, settings: WarmStartSettings, figures: Mapping[s
 
 
 def _of_valid(values: Sequence[Tensor], rewarded: Sequence[GroupRewards]) -> Tensor:
-    return _joined([value[group.valid] for value, group in zip(values, rewarded, strict=True)])
-
-
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    return torch.cat([torch.zeros(0, dtype=torch.float64), *parts])
+    return joined([value[group.valid] for value, group in zip(values, rewarded, strict=True)])

@@ -11,3 +11,8 @@ def lead(document: str, budget: Budget, tokenizer: PreTrainedTokenizerBase | Non
     """The copying baseline: the document's own opening, cut to the budget; one in tokens needs the tokenizer."""
     # white space at the ends of a summary does not count
     return budget.cut(document.lstrip(), budget.limit(document, tokenizer), tokenizer)
+
+
+def lead_key(key: str) -> str:
+    """The key of the copied opening's score, beside a summary's own key: "lead" for SQUISH, "lead_novel", ..."""
+    return "lead" if key == "squish" else f"lead_{key}"

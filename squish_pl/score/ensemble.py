@@ -138,6 +138,11 @@ def load_scorer(model: BaseModel, settings: ScoreSettings, device: torch.device 
     """
     tokenizer = model.load_tokenizer()
     reference = FrozenModel(model.load(device, tokenizer).to(device))  # type: ignore[arg-type]
+    return make_scorer(reference, tokenizer, settings)
+
+
+def make_scorer(reference: ReferenceModel, tokenizer: PreTrainedTokenizerBase, settings: ScoreSettings) -> SquishScorer:
+    """A scorer of a reference that is there already, under a run's settings."""
     return SquishScorer(
         reference, tokenizer, settings.template, settings.novel_ngram, settings.batch_tokens, measures=settings.measures
     )

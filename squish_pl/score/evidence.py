@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from squish_pl.types import joined
+
 LogProbs = tuple[Tensor, ...]  #: for each of G summaries [S] float64, nats
 Need = Literal["support", "support_alone", "elsewhere"]  #: what `Evidence` holds only where it was asked for
 NEEDS: tuple[Need, ...] = get_args(Need)
@@ -70,11 +72,11 @@ def pack(evidence: Evidence) -> bytes:
         "within_budget": evidence.within_budget.numpy(),
     }
     if evidence.support is not None:
-        arrays["support"] = _joined(evidence.support).numpy()
+        arrays["support"] = joined(evidence.support).numpy()
     if evidence.ending is not None:
         arrays["ending"] = evidence.ending.numpy()
     if evidence.support_alone is not None:
-        arrays["support_alone"] = _joined(evidence.support_alone).numpy()
+        arrays["support_alone"] = joined(evidence.support_alone).numpy()
     if evidence.elsewhere is not None:
         arrays["elsewhere"] = evidence.elsewhere.numpy()
     buffer = io.BytesIO()
@@ -108,7 +110,3 @@ def unpack(packed: bytes) -> Evidence:
         )
     except Exception as error:  # damaged archives fail in many ways
         raise ValueError(f"no evidence: {error}") from None
-
-
-def _joined(pieces: LogProbs) -> Tensor:
-    return torch.cat([torch.zeros(0, dtype=torch.float64), *pieces])

@@ -11,7 +11,7 @@ from transformers import DynamicCache
 
 from squish_pl.errors import DataError
 from squish_pl.lm.held_prefix import HeldPrefix
-from squish_pl.lm.log_probs import chosen_log_probs, predicting_slice
+from squish_pl.lm.log_probs import chosen_log_probs, log_softmax, predicting_slice
 from squish_pl.score.reference import ReferenceModel
 
 MAX_PADDING = 0.05  #: share of a batch's tokens that is padding stays below it
@@ -54,7 +54,7 @@ def token_information(reference: ReferenceModel, rows: Sequence[Row], batch_toke
     """
     if not rows:
         return []
-    _check_length(reference, rows)
+    _check_length(reference, max(map(len, rows)))
     batches = list(batches_by_length([len(row) for row in rows], batch_tokens))
     measured = [_forward(reference, [rows[i] for i in batch]) for batch in batches]
     order = [index for batch in batches for index in batch]
@@ -89,7 +89,7 @@ def information_behind(
     Raises:
         DataError: A row with its prefix is longer than the reference's context.
     """
-    _check_length(reference, [Row((*prefix, *ids), (0,)) for ids in rows])
+    _check_length(reference, len(prefix) + max(map(len, rows)))
     read = DynamicCache()
     before = reference.hidden(torch.tensor([list(prefix)], device=reference.device), read)[0, -1:]
     held = HeldPrefix(read) if HeldPrefix.can_hold(read) else None
@@ -104,7 +104,7 @@ def information_behind(
     predicting = torch.cat([hidden[i][:-1] for i in range(len(rows))])
     log_probs = chosen_log_probs(predicting, reference.head, targets, weight=reference.head_weight)
     last = reference.head(torch.stack([hidden[i][-1] for i in range(len(rows))]))
-    ended = torch.log_softmax(last if last.dtype == torch.float64 else last.float(), dim=-1)[:, list(ends)]
+    ended = log_softmax(last)[:, list(ends)]
     return [-piece for piece in log_probs.cpu().split(list(map(len, rows)))], -ended.logsumexp(dim=-1).cpu()
 
 
@@ -127,8 +127,7 @@ def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[lis
         yield batch
 
 
-def _check_length(reference: ReferenceModel, rows: Sequence[Row]) -> None:
-    longest = max(len(row) for row in rows)
+def _check_length(reference: ReferenceModel, longest: int) -> None:
     if longest > reference.context_length:
         raise DataError(
             f"a document with its summary takes {longest} tokens, but the reference reads at most "

@@ -212,12 +212,10 @@ class SquishScorer(Scorer):
             TypeError: Summaries are one string instead of a sequence of them.
         """
         found = self.evidence(requests, needs_of(self.measures), skip_over_budget)
-        scores = [_scores(one, Novel(self.novel_ngram)) for one in found]
-        if not self.measures:
-            return scores
+        novel = Novel(self.novel_ngram)
         return [
-            replace(score, measures={measure.name: measure(one, found) for measure in self.measures})
-            for score, one in zip(scores, found, strict=True)
+            replace(_scores(one, novel), measures={measure.name: measure(one, found) for measure in self.measures})
+            for one in found
         ]
 
     def evidence(

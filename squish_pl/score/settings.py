@@ -16,8 +16,8 @@ class ScoreSettings:
         template: How summary and document are framed for the reference.
         novel_ngram: Token n-grams of this length count as copied.
         batch_tokens: Most tokens in one forward pass of the reference.
-        measures: What is measured beside SQUISH and SQUISH-novel, by class_path: Novel, SmoothNovel, Clipped, Positive,
-            Support, SupportGain, Contrast, Weighted, or a class of your own; each is a score of the benchmark.
+        measures: What is measured beside SQUISH and SQUISH-novel, by class_path: Fair, Support, any other of
+            docs/meta.md, or a class of your own; each is a score of the benchmark.
     """
 
     template: ScoreTemplate = field(default_factory=ScoreTemplate)
@@ -27,13 +27,10 @@ class ScoreSettings:
 
     def problems(self) -> list[str]:
         """What is wrong with the settings, a sentence each."""
-        found = [f"score.{problem}" for problem in self.template.problems()]
-        return (
-            found
-            + [
-                f"score.{name} must be at least 1, but is {value}"
-                for name, value in (("novel_ngram", self.novel_ngram), ("batch_tokens", self.batch_tokens))
-                if value < 1
-            ]
-            + [f"score.{problem}" for problem in measure_problems(self.measures)]
-        )
+        too_small = [
+            f"{name} must be at least 1, but is {value}"
+            for name, value in (("novel_ngram", self.novel_ngram), ("batch_tokens", self.batch_tokens))
+            if value < 1
+        ]
+        found = [*self.template.problems(), *too_small, *measure_problems(self.measures)]
+        return [f"score.{problem}" for problem in found]

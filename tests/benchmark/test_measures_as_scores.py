@@ -14,9 +14,10 @@ from squish_pl.benchmark.leaderboard import Leaderboard, Row, Standing, leaderbo
 from squish_pl.benchmark.leaderboard_tables import print_leaderboard, to_csv, to_markdown, to_records
 from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task
 from squish_pl.benchmark.results import result_lines
-from squish_pl.benchmark.scores import OTHER_COLUMNS, SCORES, name_problems, rank_problems, score_title, scores_of
+from squish_pl.benchmark.scores import OTHER_COLUMNS, SCORES, name_problems, rank_problems, scores_of
 from squish_pl.score.ensemble import Rule
 from squish_pl.score.measures import Measure, Novel, Positive, Squish, Support
+from squish_pl.score.measures.base import score_title
 from squish_pl.types import Document
 
 WRITTEN, UNPARSABLE = Answer(outcome=Outcome.WRITTEN, summary="s"), Answer(outcome=Outcome.UNPARSABLE)

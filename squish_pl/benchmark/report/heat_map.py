@@ -14,7 +14,7 @@ import numpy as np
 from squish_pl.benchmark.findings import ShownDocument, ShownSummary
 from squish_pl.benchmark.report.lettering import MONO, drawable, fonts, glyph, has_glyph, shortened
 from squish_pl.benchmark.report.themes import HELPS, HURTS, INK, drawing
-from squish_pl.benchmark.scores import score_title
+from squish_pl.score.measures.base import score_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from squish_pl.benchmark.findings import most_frequent
 from squish_pl.benchmark.report import page_text
 from squish_pl.benchmark.report.page_text import printable
-from squish_pl.benchmark.scores import score_title
+from squish_pl.score.measures.base import score_title
 
 
 def filled(

@@ -71,6 +71,14 @@ def measure_key(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name).strip("_")
 
 
+TITLES = {"squish": "SQUISH", "novel": "SQUISH-novel"}  #: of the scores that are measured anyway, by their keys
+
+
+def score_title(key: str) -> str:
+    """What people read for a score's key, or a measure's name."""
+    return TITLES.get(key, key)
+
+
 def measured(scores: Scores, measure: Measure) -> Tensor:
     """[G] of a measure, out of what a scorer gave.
 

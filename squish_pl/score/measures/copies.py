@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -11,7 +12,19 @@ from squish_pl.score.measures.base import Measure, above_zero, at_least_one, sha
 from squish_pl.score.novelty import aligned_copies, copied_nats, copied_tokens, longest_copies
 
 
-class Novel(Measure):
+class BeyondCopies(Measure):
+    """sum over document tokens of what is left of d_t / I, where copies are told apart."""
+
+    def __call__(self, evidence: Evidence, batch: Sequence[Evidence]) -> Tensor:
+        pairs = zip(evidence.saved, evidence.summary_ids, strict=True)
+        return share(evidence, stacked([self.left(evidence, saved, ids).sum() for saved, ids in pairs]))
+
+    @abc.abstractmethod
+    def left(self, evidence: Evidence, saved: Tensor, summary_ids: Sequence[int]) -> Tensor:
+        """The nats that count of a summary's savings [T], one for each token that counts."""
+
+
+class Novel(BeyondCopies):
     """SQUISH-novel: sum of d_t / I over document tokens in no token n-gram shared with the summary."""
 
     def __init__(self, n: int = 4) -> None:
@@ -21,18 +34,14 @@ class Novel(Measure):
     def name(self) -> str:
         return f"novel {self.n}"
 
-    def __call__(self, evidence: Evidence, batch: Sequence[Evidence]) -> Tensor:
-        nats = [
-            saved[~copied_tokens(evidence.document_ids, ids, self.n)].sum()
-            for saved, ids in zip(evidence.saved, evidence.summary_ids, strict=True)
-        ]
-        return share(evidence, stacked(nats))
+    def left(self, evidence: Evidence, saved: Tensor, summary_ids: Sequence[int]) -> Tensor:
+        return saved[~copied_tokens(evidence.document_ids, summary_ids, self.n)]
 
     def problems(self) -> list[str]:
         return at_least_one(n=self.n)
 
 
-class SmoothNovel(Measure):
+class SmoothNovel(BeyondCopies):
     """sum_t d_t / (1 + m_t / n) / I, where m_t is the length of the longest run covering t that the summary shares.
 
     The discount of `Novel` without its cliff: a token that is nowhere in the summary counts whole, one in a shared
@@ -46,18 +55,14 @@ class SmoothNovel(Measure):
     def name(self) -> str:
         return f"smoothnovel {self.n:g}"
 
-    def __call__(self, evidence: Evidence, batch: Sequence[Evidence]) -> Tensor:
-        nats = [
-            (saved / (1 + longest_copies(evidence.document_ids, ids).double() / self.n)).sum()
-            for saved, ids in zip(evidence.saved, evidence.summary_ids, strict=True)
-        ]
-        return share(evidence, stacked(nats))
+    def left(self, evidence: Evidence, saved: Tensor, summary_ids: Sequence[int]) -> Tensor:
+        return saved / (1 + longest_copies(evidence.document_ids, summary_ids).double() / self.n)
 
     def problems(self) -> list[str]:
         return above_zero(n=self.n)
 
 
-class AlignedNovel(Measure):
+class AlignedNovel(BeyondCopies):
     """sum_t d_t / (1 + m_t / n) / I, where m_t is the best alignment of the summary through t (see `aligned_copies`).
 
     `SmoothNovel` that also sees copies with words swapped, dropped or changed.
@@ -70,18 +75,14 @@ class AlignedNovel(Measure):
     def name(self) -> str:
         return f"alignednovel {self.n:g}"
 
-    def __call__(self, evidence: Evidence, batch: Sequence[Evidence]) -> Tensor:
-        nats = [
-            (saved / (1 + aligned_copies(evidence.document_ids, ids) / self.n)).sum()
-            for saved, ids in zip(evidence.saved, evidence.summary_ids, strict=True)
-        ]
-        return share(evidence, stacked(nats))
+    def left(self, evidence: Evidence, saved: Tensor, summary_ids: Sequence[int]) -> Tensor:
+        return saved / (1 + aligned_copies(evidence.document_ids, summary_ids) / self.n)
 
     def problems(self) -> list[str]:
         return above_zero(n=self.n)
 
 
-class BeyondCopying(Measure):
+class BeyondCopying(BeyondCopies):
     """sum_t (d_t - c_t) / I: what a summary saves beyond what copying out of it would explain, c_t.
 
     See `copied_nats`; `copying` is the weight that its reader gives to copying.
@@ -94,12 +95,8 @@ class BeyondCopying(Measure):
     def name(self) -> str:
         return f"beyondcopying {self.copying:g}"
 
-    def __call__(self, evidence: Evidence, batch: Sequence[Evidence]) -> Tensor:
-        nats = [
-            (saved - copied_nats(evidence.document_ids, evidence.information, ids, self.copying)).sum()
-            for saved, ids in zip(evidence.saved, evidence.summary_ids, strict=True)
-        ]
-        return share(evidence, stacked(nats))
+    def left(self, evidence: Evidence, saved: Tensor, summary_ids: Sequence[int]) -> Tensor:
+        return saved - copied_nats(evidence.document_ids, evidence.information, summary_ids, self.copying)
 
     def problems(self) -> list[str]:
         return [] if 0 < self.copying < 1 else [f"copying must lie between 0 and 1, but is {self.copying}"]
