@@ -27,6 +27,7 @@ from rich.table import Table
 from round import BUDGET, TEMPLATE, RoundModule, make_batches
 
 from squish_pl.lm.device import total_bytes
+from squish_pl.policy.caps import largest_need
 from squish_pl.policy.memory.plan import MemorySettings
 from squish_pl.policy.passes import PassesName
 from squish_pl.policy.trials import choose_passes
@@ -52,7 +53,7 @@ def main(
     Args:
         cap_gb: What the process may allocate; an allocation beyond it is an out-of-memory error.
         documents: D, of a round; by default the configuration's.
-        completion: Tokens of every completion; by default the configuration's cap.
+        completion: Tokens of every completion; by default the cap of the configuration's largest budget.
         rounds: After one to warm up.
         passes: "shared_prefix", "padded" or "auto".
         json: Print JSON.
@@ -64,10 +65,12 @@ def main(
     torch.cuda.set_per_process_memory_fraction(min(1.0, cap_gb * 1e9 / torch.cuda.mem_get_info(device)[1]), device)
     config = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
     model: dict[str, Any] = config["model"]
-    completion = completion or model["rollout"]["max_new_tokens"]
     documents = documents or config["data"]["batch_size"]
     backbone = make_backbone(Model(RANDOM_QWEN3, dtype="bfloat16", device=str(device)))
     choose_passes(backbone.policy, passes)
+    longest = config["data"]["max_tokens"]
+    budgets = model["rollout"]["budgets"]
+    completion = completion or largest_need(budgets, TEMPLATE, backbone.tokenizer, longest)[1]
     module = RoundModule(
         model["rollout"]["group_size"],
         completion,
@@ -78,7 +81,7 @@ def main(
     )
     module.set_backbone(backbone)
     around = len(TEMPLATE.build(Document(""), BUDGET, module.tokenizer).token_ids)
-    prompt = config["data"]["max_tokens"] + around
+    prompt = longest + around
     batches = make_batches(module.tokenizer, rounds + 1, documents, prompt)
     peak_flops = matrix_peak(device)
     measured = []

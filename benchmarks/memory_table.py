@@ -85,7 +85,7 @@ def main(
     limit_gb: float = 16,
     prompt: int = 4200,
     group: int = 32,
-    new_tokens: int = 512,
+    new_tokens: int = 1250,
     typical: int = 100,
     documents: int = 32,
     rows: int = 256,
@@ -99,7 +99,7 @@ def main(
         limit_gb: What the process may take of the card.
         prompt: Tokens of a prompt: a document of 4,096 and the words around it.
         group: G, completions a prompt.
-        new_tokens: Cap on a completion.
+        new_tokens: Cap on a completion: that of 20 % of such a document (see `policy.caps`).
         typical: Tokens of a typical completion.
         documents: D, of a round.
         rows: Most sequences decoded together.

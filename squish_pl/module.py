@@ -163,7 +163,8 @@ class SquishModule(LightningModule):
         tokenizer = self.base_model.load_tokenizer()
         config = self.base_model.load_config()  # checked before the weights are read
         max_tokens = getattr(getattr(trainer, "datamodule", None), "max_tokens", None)
-        asked = self.prompt, self.score.template, self.validation.budgets, self.rollout.max_new_tokens
+        budgets = [*self.rollout.budgets, *self.validation.budgets]
+        asked = self.prompt, self.score.template, budgets, self.rollout.max_new_tokens
         report_problems(context_problems(*asked, tokenizer, context_length(config), max_tokens))
         model = self.base_model.load(device, tokenizer)
         self.set_backbone(Backbone(model, tokenizer, self.lora, self.adapter, self.base_model.base), device)
@@ -239,7 +240,7 @@ class SquishModule(LightningModule):
 
     def training_prompts(self, documents: Sequence[Document]) -> list[Prompt]:
         """A prompt for each document, under a budget drawn for this round."""
-        budgets = [Budget.parse(name) for name in self.rollout.budgets]
+        budgets = self.rollout.budgets_at(self.round)
         place = self.rollout.seed, "budget", self.round, self._rank
         return [
             self.prompt.build(document, choose(budgets, *place, i), self.tokenizer)
@@ -256,8 +257,8 @@ class SquishModule(LightningModule):
 
     def given(self, prompts: Sequence[Prompt]) -> list[Rollouts]:
         """The summaries that come with the documents, in place of samples; none for those that have none."""
-        self.engine.check(prompts, self.rollout.sampling)
-        return given_groups(prompts, self.prompt, self.tokenizer, self.rollout.max_new_tokens)
+        caps = self.engine.caps(prompts, self.rollout.sampling)
+        return given_groups(prompts, self.prompt, self.tokenizer, caps)
 
     def judge(self, groups: Sequence[Rollouts], scores: Sequence[Scores]) -> list[GroupRewards]:
         """What each group's summaries earn."""

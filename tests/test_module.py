@@ -422,3 +422,19 @@ def test_compiled_layers_and_loss_give_the_same_gradient(tmp_path):
     assert (got - expected).norm() / expected.norm() < 1e-5
     fit(compiled, tmp_path, rounds=2)
     assert compiled.round == 2
+
+
+def test_a_round_draws_from_the_budgets_of_its_place_in_the_curriculum():
+    curriculum = [(0, "60%"), (3, "20 tokens")]
+    module = make_module(rollout=dataclasses.replace(ROLLOUT, budgets=["60%", "20 tokens"], curriculum=curriculum))
+    plain = make_module(rollout=dataclasses.replace(ROLLOUT, budgets=["60%", "20 tokens"]))
+
+    def drawn(one, round_):
+        one.round = round_
+        return [str(prompt.budget) for prompt in one.training_prompts(DOCUMENTS)]
+
+    assert {name for round_ in range(3) for name in drawn(module, round_)} == {"60%"}
+    later = [drawn(module, round_) for round_ in range(3, 12)]
+    assert {name for names in later for name in names} == {"60%", "20 tokens"}
+    assert later == [drawn(plain, round_) for round_ in range(3, 12)]  # from then on, as without it
+    assert drawn(module, 1) == ["60%"] * 4  # wherever a run goes on

@@ -73,19 +73,21 @@ _CHAT = {
 
 def model_card(module: SquishModule, documents: str, figures: Mapping[str, float]) -> str:
     """The card's text (Markdown with YAML front matter)."""
+    most = module.rollout.max_new_tokens
     settings = {
         "documents": documents,
         "rounds": module.round,
         "group size": module.rollout.group_size,
         "policy passes per round": module.learn.policy_passes,
         "budgets": ", ".join(module.rollout.budgets),
+        **({"curriculum": _curriculum(module)} if module.rollout.curriculum else {}),
         "rewards": " + ".join(_described(reward) for reward in module.rewards),
         "invalid summaries earn": module.learn.invalid.earns,
         "advantage": module.learn.advantage,
         "loss": _described(module.loss),
         **({} if module.entropy is None else {"entropy control": _described(module.entropy)}),
         "learning rate": module.optimizer.learning_rate,
-        "longest completion": f"{module.rollout.max_new_tokens} tokens",
+        "longest completion": "as its budget takes" if most is None else f"{most} tokens",
         "temperature": module.rollout.temperature,
     }
     if module.warm_start.rounds:
@@ -107,6 +109,10 @@ def _described(component: object) -> str:
     """A class and its settings: "ClippedLoss(low=0.2, high=0.3)"."""
     settings = ", ".join(f"{name}={value}" for name, value in vars(component).items() if not name.startswith("_"))
     return f"{type(component).__name__}({settings})"
+
+
+def _curriculum(module: SquishModule) -> str:
+    return ", ".join(f"{budget} from round {start}" for start, budget in module.rollout.curriculum)
 
 
 def _loading(module: SquishModule) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
 from squish_pl.budget import Budget
 from squish_pl.lm.tokens import count_tokens
+from squish_pl.policy.caps import largest_need
 from squish_pl.policy.prompts import PromptTemplate
 from squish_pl.score.template import ScoreTemplate
 from squish_pl.types import Document
@@ -17,37 +19,53 @@ def context_problems(
     prompt: PromptTemplate,
     template: ScoreTemplate,
     budgets: Sequence[str],
-    max_new_tokens: int,
+    max_new_tokens: int | None,
     tokenizer: PreTrainedTokenizerBase,
     context: int,
     max_tokens: int | None,
 ) -> list[str]:
-    """Whether the longest document fits into the model beside prompt, summary and completion.
+    """Whether the longest summary fits into the cap, and the longest document into the model beside it.
 
     Args:
         prompt: Of the policy.
         template: Of the score.
-        budgets: Of the validation, under which the copying baseline is scored.
-        max_new_tokens: Cap on a completion.
+        budgets: Of training and validation.
+        max_new_tokens: Cap on a completion; None lets its budget decide.
         tokenizer: The model's.
         context: The longest row the model can read, tokens.
         max_tokens: The longest document, tokens; None if there is no limit (then each prompt is checked as it comes).
     """
+    least, _, longest = largest_need(budgets, prompt, tokenizer, max_tokens)
+    found = []
+    if max_new_tokens is not None and max_new_tokens < least:
+        of = f" of data.max_tokens ({max_tokens})" if longest.endswith(("%", "% tokens")) else ""
+        what = f"a summary of {longest}{of} and its closing tag take" if longest else "the closing tag alone takes"
+        found.append(
+            f"model.rollout.max_new_tokens is {max_new_tokens}, but {what} {least} tokens: set it to {least} or more, "
+            "or leave it out, and it follows from each budget"
+        )
     around = len(prompt.build(Document(""), Budget.parse("999999 chars"), tokenizer).token_ids)
     frame = count_tokens(tokenizer, template.render("")) + 1
-    share = max([float(b.value) for b in map(Budget.parse, budgets) if b.unit.is_share] or [0.0])
+
+    def cap(document: int) -> int:
+        if max_new_tokens is not None:
+            return max_new_tokens
+        return largest_need(budgets, prompt, tokenizer, document)[1]
 
     def need(document: int) -> int:
-        # behind the frame stands a summary, or, as the copying baseline, at most the largest budget's share
-        longer = max(0, int(share * document) - max_new_tokens)
-        return max(around, frame + longer) + max_new_tokens + document
+        return max(around, frame) + cap(document) + document  # the summary stands behind the frame, too
 
-    if need(max_tokens or 0) <= context:
-        return []
-    what = f"prompt ({around} tokens around the document) and model.rollout.max_new_tokens ({max_new_tokens})"
-    advice = "set model.rollout.max_new_tokens lower"
+    total = need(max_tokens or 0)
+    if total <= context:
+        return found
+    setting = "max_new_tokens" if max_new_tokens is not None else "budgets"
+    completion = f"model.rollout.max_new_tokens ({max_new_tokens})"
+    if max_new_tokens is None:
+        completion = f"the longest completion ({cap(max_tokens or 0)} tokens, of {longest})"
+    what = f"prompt ({around} tokens around the document) and {completion}"
+    advice = f"set model.rollout.{setting} lower"
     if max_tokens is not None:
         what = f"data.max_tokens ({max_tokens}), {what}"
-        room = next((tokens for tokens in range(max_tokens - 1, 0, -1) if need(tokens) <= context), 0)
-        advice = f"set data.max_tokens to {room} or less" if room else advice
-    return [f"{what} take {need(max_tokens or 0)} tokens together, but the model reads {context}: {advice}"]
+        room = bisect_right(range(max_tokens), context, key=need) - 1
+        advice = f"set data.max_tokens to {room} or less" if room > 0 else advice
+    return [*found, f"{what} take {total} tokens together, but the model reads {context}: {advice}"]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from squish_pl.errors import DataError
 from squish_pl.lm.device import device_name
 from squish_pl.lm.halving import within
 from squish_pl.policy.backbone import Backbone
+from squish_pl.policy.caps import completion_caps, least_tokens
 from squish_pl.policy.memory.plan import MemoryPlan
 from squish_pl.policy.passes import Compiling, PassesName
 from squish_pl.policy.prompts import PromptTemplate
@@ -19,7 +20,9 @@ from squish_pl.policy.rollout import SamplingSettings, sample
 from squish_pl.policy.trials import choose_compiling, choose_passes, take_passes
 from squish_pl.types import Prompt, Rollouts
 
-_ADVICE = "lower model.rollout.group_size, data.max_tokens or model.rollout.max_new_tokens, or take a smaller model"
+log = logging.getLogger(__name__)
+
+_ADVICE = "lower model.rollout.group_size, data.max_tokens or model.rollout.budgets, or take a smaller model"
 
 
 class Engine:
@@ -47,6 +50,7 @@ class Engine:
         self.passes, self.compiling, self.advice = passes, compiling, advice
         self._ready_on: torch.device | None = None  # where way and plan were chosen
         self._before: Mapping[str, Any] = {}  # what the run before had chosen
+        self._told_of_cap = False
 
     def get_ready(self) -> None:
         """Chooses way and memory plan, once the model lies on its device for certain; again when it has moved."""
@@ -90,13 +94,13 @@ class Engine:
             DataError: A prompt is too long for the model.
             SquishError: Not even one group fits into memory.
         """
-        self.check(prompts, settings)
+        caps = self.caps(prompts, settings, counter)
         self.get_ready()
         groups: list[Rollouts] = []
 
         def work() -> list[Rollouts]:
             left = prompts[len(groups) :]
-            rows = self.plan.rows([len(p.token_ids) for p in left], group_size, settings.max_new_tokens)
+            rows = self.plan.rows([len(p.token_ids) for p in left], group_size, max(caps[len(groups) :]))
             self.plan.rollout.take(rows)
             count = rows // group_size
             some = seeds[len(groups) : len(groups) + count]
@@ -107,20 +111,31 @@ class Engine:
             groups += within(self.plan.rollout, self.plan.device, work, group_size, self.advice)
         return groups
 
-    def check(self, prompts: Sequence[Prompt], settings: SamplingSettings) -> None:
-        """Whether the model can read all prompts and a completion behind them.
+    def caps(
+        self, prompts: Sequence[Prompt], settings: SamplingSettings, counter: PreTrainedTokenizerBase | None = None
+    ) -> list[int]:
+        """Most new tokens behind each prompt; a number that is too small for a budget is told once.
 
         Raises:
-            DataError: A prompt is too long.
+            DataError: A prompt is too long for the model.
         """
-        longest = max(prompts, key=lambda prompt: len(prompt.token_ids))
-        tokens, room = len(longest.token_ids), self.backbone.context_length - settings.max_new_tokens
-        if tokens > room:
-            raise DataError(
-                f"the prompt of document {longest.document.id or longest.document.text[:40]!r} has {tokens} tokens, "
-                f"but the model has room for {room} beside {settings.max_new_tokens} new ones: "
-                "set data.max_tokens lower"
-            )
+        tokenizer, given = self.backbone.tokenizer, settings.max_new_tokens
+        caps = completion_caps(prompts, given, self.template, tokenizer, self.backbone.context_length, counter)
+        for prompt in () if given is None or self._told_of_cap else prompts:
+            least = least_tokens(prompt, self.template, tokenizer, counter)
+            if given is not None and least > given:
+                self._told_of_cap = True
+                document = prompt.document
+                log.warning(
+                    "a summary of %s of document %r takes some %s tokens, but max_new_tokens is %s: longer ones are "
+                    "cut off unfinished; raise it, or leave it out",
+                    prompt.budget,
+                    document.id or document.text[:40],
+                    least,
+                    given,
+                )
+                break
+        return caps
 
 
 def _settled_passes(state: Mapping[str, Any]) -> str | None:

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Optional
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from squish_pl.budget import Budget
-from squish_pl.errors import ModelError
+from squish_pl.errors import ModelError, repeated
+from squish_pl.lm.language_model import context_length
 from squish_pl.lm.log_probs import log_probs_of_logits
 from squish_pl.policy.backbone import PolicyView
+from squish_pl.policy.caps import completion_caps
 from squish_pl.policy.passes import Decoder
 from squish_pl.policy.prompts import PromptTemplate
 from squish_pl.types import Finish, Prompt, Rollouts, pad_rows
@@ -30,11 +33,11 @@ class SamplingSettings:
 
     Attributes:
         temperature: Divides the logits; 0 takes the likeliest token (validation).
-        max_new_tokens: Cap on a completion.
+        max_new_tokens: Cap on a completion; None lets its budget decide (see `policy.caps`).
     """
 
     temperature: float = 1.0
-    max_new_tokens: int = 512
+    max_new_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -45,20 +48,30 @@ class RolloutSettings:
         budgets: Drawn from, one for each document of a step: "10%", "500 chars", "5% tokens", "64 tokens", "300 bytes".
         group_size: Summaries a document.
         temperature: Divides the logits; nothing else is cut off, so the log-probs are the policy's own.
-        max_new_tokens: Cap on a completion, in training, validation and prediction.
+        curriculum: Pairs (round, budget): a budget is drawn from that round on, [[0, "20%"], [100, "10%"]], one that
+            is not named from the beginning. After the last of these rounds all are drawn evenly, as without it;
+            validation is left alone.
+        max_new_tokens: Cap on a completion, in training, validation and prediction; by default it follows from each
+            summary's budget (see `policy.caps`).
         seed: Of budgets and samples; the command line sets it by `seed_everything`.
     """
 
     budgets: list[str] = field(default_factory=lambda: ["1%", "2%", "5%", "10%", "20%"])
     group_size: int = 8
     temperature: float = 1.0
-    max_new_tokens: int = 512
+    max_new_tokens: Optional[int] = None
     seed: int = 0
+    curriculum: list[tuple[int, str]] = field(default_factory=list)
 
     @property
     def sampling(self) -> SamplingSettings:
         """How a completion is drawn."""
         return SamplingSettings(self.temperature, self.max_new_tokens)
+
+    def budgets_at(self, round_: int) -> list[Budget]:
+        """The budgets that are drawn from in a round (the first is 0)."""
+        starts = {Budget.parse(name): start for start, name in self.curriculum}
+        return [budget for budget in map(Budget.parse, self.budgets) if starts.get(budget, 0) <= round_]
 
     def problems(self) -> list[str]:
         """What is wrong with the settings, a sentence each."""
@@ -74,8 +87,31 @@ class RolloutSettings:
                 f"rollout.temperature must be a number above 0, but is {self.temperature}: equal summaries teach "
                 "nothing"
             )
-        if self.max_new_tokens < 1:
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
             found.append(f"rollout.max_new_tokens must be at least 1, but is {self.max_new_tokens}")
+        return found + self._curriculum_problems()
+
+    def _curriculum_problems(self) -> list[str]:
+        names = [name for _, name in self.curriculum]
+        found = [f"rollout.curriculum: {problem}" for problem in Budget.problems(names)]
+        found += [
+            f"rollout.curriculum: a round must be at least 0, but is {start}"
+            for start, _ in self.curriculum
+            if start < 0
+        ]
+        if found or Budget.problems(self.budgets) or not self.budgets:
+            return found
+        budgets, named = [Budget.parse(b) for b in self.budgets], [Budget.parse(name) for name in names]
+        found += [
+            f"rollout.curriculum: {b} is none of rollout.budgets ({', '.join(self.budgets)})"
+            for b in named
+            if b not in budgets
+        ]
+        found += [
+            f"rollout.curriculum: {count} begin {b}: name it once" for b, count in repeated(map(str, named)).items()
+        ]
+        if not found and not self.budgets_at(0):
+            found.append("rollout.curriculum: no budget is drawn in round 0: let one begin there")
         return found
 
 
@@ -105,10 +141,11 @@ def sample(
         D groups, in the order of the prompts.
     """
     with policy.generating() as model:
-        ends = _end_tokens(model)
+        ends, context = _end_tokens(model), context_length(policy.config)
         watches = [_Watch(prompt, template, tokenizer, counter, ends) for prompt in prompts]
-        decoder = policy.passes.decoder(model, group_size, settings.max_new_tokens)
-        return _decode(decoder, watches, settings, seeds)
+        caps = completion_caps(prompts, settings.max_new_tokens, template, tokenizer, context, counter)
+        decoder = policy.passes.decoder(model, group_size, max(caps))
+        return _decode(decoder, watches, caps, settings.temperature, seeds)
 
 
 def completion_text(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
@@ -168,7 +205,7 @@ def _end_tokens(model: PreTrainedModel) -> set[int]:
 
 
 def _decode(
-    decoder: Decoder, watches: list[_Watch], settings: SamplingSettings, seeds: Sequence[int]
+    decoder: Decoder, watches: list[_Watch], caps: Sequence[int], temperature: float, seeds: Sequence[int]
 ) -> list[Rollouts]:
     group_size = decoder.group_size
     generators = [torch.Generator(device=decoder.device).manual_seed(seed) for seed in seeds]
@@ -176,14 +213,15 @@ def _decode(
     left = torch.arange(len(completions))  # rows that have not ended, in the decoder's order
     logits = decoder.prefill([watch.prompt for watch in watches])
     while True:
-        drawn = _draw(logits, settings.temperature, generators, group_size, left)
+        drawn = _draw(logits, temperature, generators, group_size, left)
         going_on = []
         for i, (row, token, log_prob, entropy) in enumerate(
             zip(left.tolist(), *(x.tolist() for x in drawn), strict=True)
         ):
             completion = completions[row]
             completion.add(token, log_prob, entropy)
-            completion.finish = watches[row // group_size].finish(completion.tokens, settings.max_new_tokens)
+            group = row // group_size
+            completion.finish = watches[group].finish(completion.tokens, caps[group])
             if completion.finish is None:
                 going_on.append(i)
         if not going_on:

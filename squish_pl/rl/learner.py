@@ -111,7 +111,7 @@ class Learner:
             self.control.begin(rows)
         self.plan.settle_learning()
         least = max((self._tokens([row]) for row in rows), default=1)
-        advice = "lower data.max_tokens, model.rollout.max_new_tokens or model.lora.r, or take a smaller model"
+        advice = "lower data.max_tokens, model.rollout.budgets or model.lora.r, or take a smaller model"
         totals = within(self.plan.learning, self.plan.device, work, least, advice)
         self.clock.tokens[POLICY] += sum(len(row.prompt_ids) + len(row.completion_ids) for row in rows)
         return totals

@@ -119,7 +119,7 @@ class CrossEntropy(PolicyLoss):
 
 
 def given_groups(
-    prompts: Sequence[Prompt], template: PromptTemplate, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int
+    prompts: Sequence[Prompt], template: PromptTemplate, tokenizer: PreTrainedTokenizerBase, caps: Sequence[int]
 ) -> list[Rollouts]:
     """A group of one for each prompt whose document has highlights of which at least a sentence can be used.
 
@@ -127,9 +127,9 @@ def given_groups(
         prompts: D prompts.
         template: Tells how a summary is closed.
         tokenizer: The policy's.
-        max_new_tokens: Cap on a completion.
+        caps: Most tokens of each prompt's completion.
     """
-    groups = (given_group(prompt, template, tokenizer, max_new_tokens) for prompt in prompts)
+    groups = (given_group(prompt, template, tokenizer, cap) for prompt, cap in zip(prompts, caps, strict=True))
     return [group for group in groups if group is not None]
 
 

@@ -202,7 +202,7 @@ def test_less_is_better_now(first_run, tiny_model_folder, tmp_path, capsys, capl
     [
         ("model.validation.temperature", "0.5"),
         ("model.score.novel_ngram", "3"),
-        ("model.rollout.max_new_tokens", "30"),
+        ("model.rollout.max_new_tokens", "90"),
         ("model.prompt.close_tag", "I"),
         ("data.validation_size", "2"),
         ("trainer.limit_val_batches", "0.9"),  # two of three

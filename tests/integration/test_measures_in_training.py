@@ -72,7 +72,7 @@ def test_a_run_with_measures_and_its_resumption(tiny_model_folder, tmp_path, cap
     again = torch.load(tmp_path / "halves" / "run" / "last.ckpt", weights_only=True)
     assert again["squish"]["validations"] == validations
     (saved,) = (value for key, value in again["callbacks"].items() if "AdapterCheckpoint" in key)
-    assert saved == kept
+    assert repr(saved) == repr(kept)  # as texts, in which what is no number equals itself
 
 
 def test_an_audit_and_further_references_measure_them_too(tiny_model_folder, tiny_llama_folder, tmp_path, capsys):

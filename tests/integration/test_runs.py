@@ -286,7 +286,6 @@ def test_the_3090_configuration_on_a_tiny_model(tmp_path, capsys):
         "--model.rollout.group_size=4",
         "--data.batch_size=2",
         "--data.max_tokens=600",
-        "--model.rollout.max_new_tokens=48",
     ]
     small += ["--model.prompt.close_tag=H", "--model.memory.compile=false", "--data.validation_batch_size=2"]
     code, _, err = run_cli(["fit", *arguments, *small], capsys)

@@ -119,7 +119,7 @@ def test_a_template_that_refuses_a_system_message_says_what_to_set():
 def test_training_finds_it_before_the_weights_are_read():
     template = PromptTemplate(system="Be brief.")
     with pytest.raises(ConfigError, match=r"leave prompt\.system empty"):
-        context_problems(template, ScoreTemplate(), ["10%"], 8, with_template(NO_SYSTEM), 4096, None)
+        context_problems(template, ScoreTemplate(), ["10%"], None, with_template(NO_SYSTEM), 4096, None)
 
 
 @pytest.mark.parametrize(

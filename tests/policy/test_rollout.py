@@ -233,3 +233,33 @@ def test_settings():
         "rollout.temperature",
         "rollout.max_new_tokens",
     ]
+
+
+CURRICULUM = [(0, "20%"), (2, "10 %"), (5, "1%")]
+
+
+def test_a_budget_of_the_curriculum_is_drawn_from_its_round_on():
+    settings = RolloutSettings(["1%", "10%", "20%", "5 tokens"], curriculum=CURRICULUM)
+    assert settings.problems() == []
+    drawn = {n: [str(budget) for budget in settings.budgets_at(n)] for n in (0, 1, 2, 4, 5, 900)}
+    assert drawn[0] == drawn[1] == ["20%", "5 tokens"]  # what is not named is there from the beginning
+    assert drawn[2] == drawn[4] == ["10%", "20%", "5 tokens"]
+    assert drawn[5] == drawn[900] == ["1%", "10%", "20%", "5 tokens"]
+    plain = RolloutSettings(["10%", "10%", "20%"])  # one that is named twice is drawn twice as often
+    assert [str(budget) for budget in plain.budgets_at(0)] == ["10%", "10%", "20%"]
+
+
+@pytest.mark.parametrize(
+    ("curriculum", "words"),
+    [
+        ([(0, "20%"), (3, "7%")], "7% is none of rollout.budgets (10%, 20%)"),
+        ([(-1, "20%")], "a round must be at least 0, but is -1"),
+        ([(0, "20")], "expected a budget such as"),
+        ([(0, "20%"), (3, "20 %")], "2 begin 20%: name it once"),
+        ([(1, "20%"), (3, "10%")], "no budget is drawn in round 0: let one begin there"),
+    ],
+)
+def test_curricula_that_are_none(curriculum, words):
+    (problem,) = RolloutSettings(["10%", "20%"], curriculum=curriculum).problems()
+    assert problem.startswith("rollout.curriculum: ")
+    assert words in problem
