@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from squish_pl.files import written_whole
-from squish_pl.rl.validation import Validated, budgets_of
+from squish_pl.rl.validation import SHARES, Validated, budgets_of
 
 RESULTS = "results.json"
 _OF_DOCUMENT = ("document_id", "opening", "budget")
@@ -54,7 +54,7 @@ class RunResults:
             monitor: The figure by which it is chosen.
         """
         rounds = result_rounds(validations, best_round)
-        figures = {name: None if round_ is None else dict(validations[round_]) for name, round_ in rounds.items()}
+        figures = {name: None if round_ is None else _complete(validations[round_]) for name, round_ in rounds.items()}
         lines = {name: self._lines.get(-1 if round_ is None else round_, []) for name, round_ in rounds.items()}
         return {"rounds": rounds, **figures, "monitor": monitor, "summaries": _side_by_side(lines)}
 
@@ -94,6 +94,15 @@ def shared_budgets(validations: Iterable[Mapping[str, float]]) -> list[str]:
     """The budgets that all of them went over, in the last one's order; a run gone on with may have changed them."""
     found = [budgets_of(figures) for figures in validations]
     return [budget for budget in found[-1] if all(budget in budgets for budgets in found)]
+
+
+def _complete(figures: Mapping[str, float]) -> dict[str, float]:
+    """With the shares that no summary tells anything of, as NaN: whoever reads the file finds every key."""
+    places = ("", *(f"@{budget}" for budget in budgets_of(figures)))
+    return {
+        **figures,
+        **{key: math.nan for place in places for s in SHARES if (key := f"val/{s}{place}") not in figures},
+    }
 
 
 def write_results(path: Path, content: Mapping[str, Any]) -> None:

@@ -8,6 +8,8 @@ import math
 import pytest
 from cli_tools import run_cli, tiny_arguments
 
+from squish_pl.callbacks.results import RunResults, write_results
+
 
 def results(folder):
     return json.loads((folder / "run" / "results.json").read_text())
@@ -22,7 +24,7 @@ def test_before_and_after_with_every_summary(tiny_model_folder, tmp_path, capsys
     assert found["rounds"]["before"] == 0
     assert found["monitor"] == "val/squish"
     assert set(found["before"]) >= {f"val/{key}@10%" for key in ("squish", "novel", "parsed", "within_budget")}
-    assert found["before"].keys() >= found["after"].keys() - {"val/length_used@10%", "val/copied@10%"}
+    assert found["before"].keys() == found["after"].keys() >= {"val/length_used@10%", "val/copied@10%"}
     for record in found["summaries"]:
         assert record["document"]
         for name in ("before", "after"):
@@ -43,6 +45,16 @@ def test_before_and_after_with_every_summary(tiny_model_folder, tmp_path, capsys
     again = results(tmp_path / "parts")
     assert again["before"] == found["before"]
     assert [r["before"] for r in again["summaries"]] == [r["before"] for r in found["summaries"]]
+
+
+def test_a_share_that_no_summary_tells_anything_of_is_null(tmp_path):
+    validations = {0: {"val/squish@10%": 0.1, "val/copied@10%": 0.5}, 2: {"val/squish@10%": 0.0}}
+    write_results(tmp_path / "results.json", RunResults().content(validations, 2, "val/squish"))
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert found["before"]["val/copied@10%"] == 0.5
+    assert "val/copied@10%" in found["after"]
+    assert found["after"]["val/copied@10%"] is None
+    assert found["after"]["val/squish@10%"] == 0.0
 
 
 def test_a_rule_for_lengths_in_a_run(tiny_model_folder, tmp_path, capsys):
