@@ -36,7 +36,7 @@ def write_report(folder: Path) -> None:
 
 def newest(results: Mapping[str, Any]) -> dict[str, float]:
     """Figures of the last validation, which `after` is where the best adapter is the last one."""
-    return results["last"] or results["after"]
+    return results.get("last") or results["after"]
 
 
 def table(runs: Mapping[str, Mapping[str, Any]], curves: Mapping[str, Mapping[str, list[tuple[int, float]]]]) -> str:

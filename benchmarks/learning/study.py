@@ -67,14 +67,16 @@ def main() -> None:
     parser.add_argument("--documents", default="samples", help="what to train on, as data.documents")
     parser.add_argument("--validation", default=None, help="what to validate with, as data.validation_documents")
     parser.add_argument("--validation-size", type=int, default=16)
+    parser.add_argument("--base", type=Path, default=HERE / "base.yaml", help="what all arms share")
     parser.add_argument("--output", type=Path, required=True, help="folder of all runs and of the report")
     parser.add_argument("--rounds", type=int, default=40, help="of reinforcement, in every arm")
     parser.add_argument("--every", type=int, default=10, help="rounds between validations")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--arms", nargs="+", default=list(arms["arms"]), choices=list(arms["arms"]), metavar="ARM")
     asked = parser.parse_args()
+    asked.output = asked.output.resolve()
 
-    base = yaml.safe_load((HERE / "base.yaml").read_text())
+    base = yaml.safe_load(asked.base.read_text())
     data = {"documents": asked.documents, "validation_size": asked.validation_size}
     if asked.validation:
         data["validation_documents"] = asked.validation
