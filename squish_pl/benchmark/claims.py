@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import uuid
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from squish_pl.benchmark.alive import here, is_gone
 from squish_pl.benchmark.database import Database
 
 LEASE = 60.0  #: seconds
@@ -63,13 +63,20 @@ class Claims:
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.database, self.place, self.lease = database, place, lease
-        self.worker = worker or f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex[:8]}"
+        self.worker = worker or f"{here()} {os.getpid()} {uuid.uuid4().hex[:8]}"
         self._now = clock or database.now
         self._mine: set[tuple[str, int]] = set()
 
     def renew(self) -> None:
         """A sign of life: the lease begins anew."""
         self.database.exclusively(self._renew)
+
+    def bury(self) -> None:
+        """Ends the leases of workers on this machine whose processes are gone, without waiting for the time."""
+        query = f"SELECT worker FROM workers WHERE worker IN {_ALIVE}"
+        dead = [(worker,) for (worker,) in self.database.read(query, (self._now(),)) if _is_dead(worker)]
+        if dead:
+            self.database.write(("DELETE FROM workers WHERE worker = ?", dead))
 
     def join(self, job: str, left: Callable[[], Sequence[int]], deal: Callable[[list[int]], list[list[int]]]) -> None:
         """Takes part in a job.
@@ -82,6 +89,7 @@ class Claims:
             left: What is not done, by the items' places, in order. Asked of the first one alone.
             deal: From what is left to portions.
         """
+        self.bury()
         if self.database.exclusively(lambda: self._join_others(job)):
             return
         rows = self.database.read("SELECT items FROM portions WHERE job = ?", (job,))
@@ -190,3 +198,10 @@ class Claims:
         self.database.execute("DELETE FROM workers WHERE lives_until <= ?", (self._now(),))
         self.database.execute("DELETE FROM joined WHERE worker NOT IN (SELECT worker FROM workers)")
         self.database.execute("INSERT INTO joined VALUES (?, ?) ON CONFLICT DO NOTHING", (job, self.worker))
+
+
+def _is_dead(worker: str) -> bool:
+    """Whether it was a process of this machine that is gone; of other machines' only their leases tell."""
+    machine, _, rest = worker.partition(" ")
+    pid = rest.partition(" ")[0]
+    return machine == here() and pid.isdigit() and is_gone(int(pid))

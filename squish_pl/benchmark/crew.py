@@ -158,7 +158,7 @@ class Crew:
             if not told and now - idle_since > _TELL_AFTER:
                 log.info("waiting for other processes: %s", ", ".join(job.title for job in unfinished))
                 told = True
-            time.sleep(_LOOK_AGAIN)
+            self._wait()
 
     def join_once(self, name: str) -> None:
         """Takes part in what one process does for all, see `once`; to be said before the work that leads to it."""
@@ -180,8 +180,12 @@ class Crew:
                 work()
                 self._claims.take(name, [portion])
                 return True
-            time.sleep(_LOOK_AGAIN)
+            self._wait()
         return False
+
+    def _wait(self) -> None:
+        time.sleep(_LOOK_AGAIN)
+        self._claims.bury()
 
     def _work(self, job: Job) -> bool:
         """Does what nobody else has; whether there was anything."""
