@@ -23,7 +23,13 @@ class StorePlace(str):
         return repr(without_credentials(self))
 
 
-register_type(StorePlace, serializer=without_credentials, deserializer=StorePlace)
+def _place(value: object) -> StorePlace:
+    if not isinstance(value, str):
+        raise ValueError("expected a file, or postgresql://user@host/database")
+    return StorePlace(value)
+
+
+register_type(StorePlace, serializer=without_credentials, deserializer=_place)
 
 
 def share(
