@@ -17,10 +17,8 @@ _LOCK = 0x53515348  # "SQSH"
 _FORMAT = 1
 _TRY_AGAIN = 0.5  # seconds
 _CONNECT = 10  # seconds
-# tables of our own name, and no lock that a machine takes with it when it is gone
-_OPTIONS = (
-    f"-c search_path=squish -c idle_in_transaction_session_timeout={int(PATIENCE)}s -c lock_timeout={int(PATIENCE)}s"
-)
+# a schema of our own, and no lock that a machine takes with it when it is gone: well before the others lose patience
+_OPTIONS = "-c search_path=squish -c idle_in_transaction_session_timeout=20s -c lock_timeout=60s"
 _TYPES = {"BLOB": "BYTEA", "REAL": "DOUBLE PRECISION", " WITHOUT ROWID": ""}
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -13,10 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_tools import run_cli
 from shared_runs import Run, kill, note_scoring, rows, start, wait_for, write_config
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmark"))
 from hostile_server import HostileServer, hostile_server
+from postgres_server import PASSWORD, postgres_server
+
+from squish_pl.benchmark import runner
+from squish_pl.benchmark.store import Store
+from squish_pl.errors import ModelError
 
 ROOT = Path(__file__).parent.parent.parent
 DONE = "done: another process has written the results"
@@ -170,3 +179,111 @@ def test_kills(tiny_model_folder, tmp_path, server, monkeypatch, scoring: bool) 
         assert again.total() - len(again) <= 3
         twice += requests.total() - 12 + again.total() - len(again)
     print(f"{tried} of {tried} kills survived; {twice} requests and scores were under way and done again")
+
+
+@pytest.mark.slow
+def test_a_process_that_stands_still_is_not_waited_for(tiny_model_folder, tmp_path, server, monkeypatch) -> None:
+    """Its lease runs out, as that of a machine that is gone; awake again, it ends with the others' results."""
+    note_scoring(monkeypatch, tmp_path, at_a_time=3, seconds=0.1)
+    config = write_config(tmp_path, SLOW, tiny_model_folder, ["Opening", endpoint(server)])
+    runs = started(config, 2, "--lease", "2")
+    wait_for(lambda: rows(tmp_path / "store.sqlite", "scores") >= 6, runs)
+    still, other = runs
+    still.signal(signal.SIGSTOP)
+    (told,) = ended([other])
+    assert "Budget 40%" in told
+    before = files(tmp_path)
+    still.signal(signal.SIGCONT)
+    ended([still])
+    assert files(tmp_path) == before
+
+
+def test_an_error_in_one_process_ends_it_alone(tiny_model_folder, tmp_path, server, monkeypatch) -> None:
+    note_scoring(monkeypatch, tmp_path, at_a_time=3, seconds=0.05)
+    config = write_config(tmp_path, TEXTS, tiny_model_folder, ["Opening"], budgets=["40%"])
+    measure = runner._measure
+
+    def broken(*arguments: Any) -> Any:
+        if "SQUISH_TEST_BREAKS" in os.environ:
+            raise ModelError("it broke here")
+        return measure(*arguments)
+
+    monkeypatch.setattr(runner, "_measure", broken)
+    breaks, sound = started(config, 2, environment=[{"SQUISH_TEST_BREAKS": "1"}, {}])
+    code, told = breaks.end()
+    (whole,) = ended([sound])
+    assert "Budget 40%" in whole
+    # it may have come too late to be given anything
+    assert (code, "error: it broke here" in told) in ((2, True), (0, False))
+
+
+def test_score_shares_a_store_that_goes_with_the_last_one(tiny_model_folder, tmp_path, monkeypatch) -> None:
+    measured = note_scoring(monkeypatch, tmp_path, at_a_time=2, seconds=0.05)
+    lines = [{"text": text} for text in TEXTS]
+    (tmp_path / "docs.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "ours.jsonl").write_text("\n".join(json.dumps({"summary": f"A goat, {i}."}) for i in range(12)))
+    command = ["score", "--documents", "docs.jsonl", "--summaries", "ours.jsonl", "--budget", "40%", "--device", "cpu"]
+    made = []
+    for count in (1, 3):
+        runs = [start([*command, "--base", str(tiny_model_folder)], tmp_path, f"told{i}") for i in range(count)]
+        one_tells(ended(runs))
+        made.append((tmp_path / "scores.jsonl").read_bytes())
+        assert not (tmp_path / "scores.jsonl.sqlite").exists()
+    assert made[0] == made[1]
+    assert set(measured().values()) <= {2, 3}  # once in each, and once more by one that came when all were gone
+
+
+def test_a_lease_that_makes_no_sense(tiny_model_folder, tmp_path, capsys) -> None:
+    config = write_config(tmp_path, TEXTS, tiny_model_folder, ["Opening"])
+    code, _, err = run_cli(["compare", "--config", str(config), "--lease", "0"], capsys)
+    assert code == 2
+    assert "lease must be a number of seconds, at least 1, but is 0.0" in err
+
+
+@pytest.mark.parametrize("more", [["--print_config"], ["--budgets", "[a lot]"], ["--stores=postgresql://u:geheim@h/d"]])
+def test_a_password_in_the_stores_address_is_shown_nowhere(tiny_model_folder, tmp_path, capsys, more) -> None:
+    config = write_config(tmp_path, TEXTS, tiny_model_folder, ["Opening"])
+    address = "postgresql://user:geheim@127.0.0.1:1/d"
+    code, out, err = run_cli(["compare", "--config", str(config), "--store", address, *more], capsys)
+    assert code == (0 if more == ["--print_config"] else 2)
+    assert "geheim" not in out + err
+    if not code:
+        assert "store: postgresql://***@127.0.0.1:1/d" in out
+
+
+@pytest.mark.slow
+def test_kills_on_a_server(tiny_model_folder, tmp_path, server, monkeypatch) -> None:
+    """Three processes on PostgreSQL, as three machines: one is killed, one stands still, the server is started anew."""
+    note_scoring(monkeypatch, tmp_path, at_a_time=3, seconds=0.1)
+    contenders = ["Opening", local(tiny_model_folder), endpoint(server)]
+    whole = write_config(tmp_path / "whole", SLOW, tiny_model_folder, contenders)
+    ended(started(whole, 1, "--budgets", '["40%"]'))
+    expected, tried = files(tmp_path / "whole"), 10
+    with postgres_server() as database:
+        for number in range(tried):
+            draw = random.Random(number)
+            folder, address = tmp_path / f"trial{number}", database.new_database(f"trial{number}")
+            server.requests.clear()
+            config = write_config(folder, SLOW, tiny_model_folder, contenders, store=address)
+            runs = started(config, 3, "--budgets", '["40%"]', "--lease", "2")
+            with Store(address) as store:
+                table, most = draw.choice([("answers", 33), ("scores", 30)])
+                enough, query = draw.randrange(1, most), f"SELECT count(*) FROM {table}"
+                wait_for(lambda: store.database.read(query)[0][0] >= enough, runs)  # noqa: B023
+            kill(runs.pop(draw.randrange(3)))
+            still = runs.pop(draw.randrange(2))
+            still.signal(signal.SIGSTOP)
+            if number % 2:
+                database.stop()
+                database.start()
+            ended(runs)
+            assert files(folder) == expected
+            still.signal(signal.SIGCONT)
+            ended([still])
+            assert files(folder) == expected
+            assert server.requests
+            assert asked(server).total() <= 12 + 2 + 2  # what two were at, and a task that waited in line in each
+            assert PASSWORD not in "".join(path.read_text() for path in folder.glob("told*.txt"))
+    print(
+        f"{tried} of {tried} survived on a server: a kill, a process that stood still, and {tried // 2} crashes of it"
+    )
