@@ -21,6 +21,7 @@ import pytest
 import torch
 
 from squish_pl.benchmark.contenders import Contender
+from squish_pl.benchmark.crew import Crew
 from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task, text_hash
 from squish_pl.benchmark.sqlite_database import SqliteDatabase
 from squish_pl.benchmark.store import ScoreKey, Store
@@ -442,6 +443,23 @@ def test_a_store_from_before_evidence_gets_room_for_it(tmp_path: Path) -> None:
         store.put_evidence("r", "d", "s", evidence_of(1.0))
         assert store.evidence("r", "d", "s") is not None
         assert list(store.scores("r", [ScoreKey("d", "10%", "s")]).values()) == [SCORE]
+
+
+def test_a_store_from_before_claims_gets_room_for_them(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite"
+    key = ScoreKey("d", "10%", "s")
+    with Store(path) as store:
+        store.put_scores("r", {key: SCORE})
+        store.put_answers(Named(), [(task(), written("x"))])
+    database = sqlite3.connect(path)
+    for table in ("workers", "joined", "portions"):
+        database.execute(f"DROP TABLE {table}")
+    database.close()
+    with Store(path) as store, Crew(store) as crew:
+        crew.join_once("results")
+        assert crew.once("results", lambda: None)
+        assert store.scores("r", [key]) == {key: SCORE}
+        assert store.answers(Named(), [task()]) == {task(): written("x")}
 
 
 def test_damaged_evidence_is_one_message(tmp_path: Path) -> None:
