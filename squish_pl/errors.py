@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -50,6 +51,11 @@ class CheckpointError(SquishError):
 def first_line(error: Exception) -> str:
     """What a library's error says, without its further lines; its name where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def without_credentials(text: str) -> str:
+    """A text with the user and password of every address in it left out."""
+    return re.sub(r"(\w+://)\S*@", r"\1***@", text)
 
 
 #: What is raised by reading a file of text, gzipped or not.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,9 +15,10 @@ from squish_pl import __version__
 from squish_pl.benchmark import runner
 from squish_pl.benchmark.contenders.base import Contender, distinct
 from squish_pl.benchmark.contenders.baselines import Highlights
+from squish_pl.benchmark.crew import Crew
 from squish_pl.benchmark.findings import Findings
 from squish_pl.benchmark.gather import contenders_in_order, shown_documents, usage
-from squish_pl.benchmark.leaderboard import combined_name, leaderboard
+from squish_pl.benchmark.leaderboard import Row, combined_name, leaderboard
 from squish_pl.benchmark.published import PublishedScore
 from squish_pl.benchmark.records import text_hash
 from squish_pl.benchmark.references import Reference, dtype_name
@@ -172,6 +174,19 @@ def prepare(what: Comparison, documents: Sequence[Document], source: str, max_to
     return Prepared(different, budgets, asked, about)
 
 
+@dataclass(frozen=True)
+class Scored:
+    """Work that is done.
+
+    Attributes:
+        rows: Answers with their scores.
+        identities: Of the references, under which the store has their scores.
+    """
+
+    rows: list[Row]
+    identities: dict[Reference, str]
+
+
 def compare(what: Comparison, work: Prepared, store: Store, device: torch.device) -> Findings:
     """Asks, scores and ranks; what the store has already is not done again.
 
@@ -185,17 +200,47 @@ def compare(what: Comparison, work: Prepared, store: Store, device: torch.device
         ConfigError: A contender cannot work.
         SquishError: The work cannot go on; what was done is stored.
     """
+    with Crew(store) as crew:
+        return findings_of(what, work, carry_out(what, work, store, device, crew), store, device)
+
+
+def carry_out(what: Comparison, work: Prepared, store: Store, device: torch.device, crew: Crew) -> Scored:
+    """Asks and scores, together with all who do the same; returns when all is done.
+
+    Args:
+        what: Contenders, references and rules.
+        work: Of them.
+        store: Answers and scores.
+        device: Where the references run.
+        crew: Shares the work.
+
+    Raises:
+        ConfigError: A contender cannot work.
+        SquishError: The work cannot go on; what was done is stored.
+    """
     runner.check_contenders(work.asked, store)
-    runner.ask(work.asked, store)
+    runner.ask(work.asked, store, crew)
     rows = runner.answers(work.asked, store, what.references[0].tokenizer if what.original_rules else None)
-    looked_at = work.documents[: what.shown]
-    hashes = frozenset(text_hash(document.text) for document in looked_at)
+    looked_at = frozenset(text_hash(document.text) for document in work.documents[: what.shown])
     identities = {reference: reference.identity(what.score, device, work.documents) for reference in what.references}
-    for reference, identity in identities.items():
-        rows = runner.score(rows, reference, identity, what.score, device, store, hashes, work.documents)
-    titles = [reference.title for reference in what.references]
+    rows = runner.score(rows, identities, what.score, device, store, crew, looked_at, work.documents)
+    return Scored(rows, identities)
+
+
+def findings_of(what: Comparison, work: Prepared, scored: Scored, store: Store, device: torch.device) -> Findings:
+    """Ranks what was scored.
+
+    Args:
+        what: Contenders, references and rules.
+        work: Of them.
+        scored: What came of it.
+        store: It must stay open as long as documents of the findings are asked for.
+        device: Where the references ran.
+    """
+    rows, titles = scored.rows, [reference.title for reference in what.references]
     board = leaderboard(rows, titles, what.rank_by, what.original_rules, what.rule, what.scores)
     order = contenders_in_order(board, rows)
+    looked_at = work.documents[: what.shown]
     return Findings(
         title="SQUISH benchmark",
         facts=_facts(what, work, device),
@@ -206,10 +251,19 @@ def compare(what: Comparison, work: Prepared, store: Store, device: torch.device
         rows=rows,
         published=what.published,
         documents=partial(
-            shown_documents, looked_at, rows, order, identities, what.score.novel_ngram, store, what.scores
+            shown_documents, looked_at, rows, order, scored.identities, what.score.novel_ngram, store, what.scores
         ),
         resistance=resistance(rows, titles, what.good, what.rule, what.scores),
     )
+
+
+def run_name(what: Comparison, work: Prepared, device: torch.device, outputs: Sequence[str | None]) -> str:
+    """A name that processes have in common that do the same work for the same files."""
+    rules = [what.rank_by, what.original_rules, what.shown, len(what.published), what.rule, what.good]
+    asked = [[contender.name, text_hash(contender.identity), len(tasks)] for contender, tasks in work.asked.items()]
+    measured = [[r.title, r.identity(what.score, device, work.documents)] for r in what.references]
+    texts = [text_hash(document.text) for document in work.documents]
+    return f"results {text_hash(json.dumps([asked, measured, texts, work.budgets, rules, list(outputs)]))}"
 
 
 def _facts(what: Comparison, work: Prepared, device: torch.device) -> dict[str, str]:

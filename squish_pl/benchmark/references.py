@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -147,13 +148,22 @@ def dtype_name(model: BaseModel, device: torch.device) -> str:
     return str(model.dtype_on(device)).removeprefix("torch.")
 
 
-def pick_device(device: str) -> torch.device:
+def pick_device(device: str, environment: Mapping[str, str] = os.environ) -> torch.device:
     """A device by name; "auto" takes a GPU where there is one.
+
+    Of several GPUs, the processes of one command each take their own.
+
+    Args:
+        device: Its name.
+        environment: Where torchrun or SLURM say which of its machine's processes this is.
 
     Raises:
         ModelError: It cannot be used.
     """
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    local_rank = environment.get("LOCAL_RANK", environment.get("SLURM_LOCALID", ""))
+    if where == "cuda" and local_rank.isdigit() and torch.cuda.device_count():
+        where = f"cuda:{int(local_rank) % torch.cuda.device_count()}"
     try:
         return torch.empty(0, device=where).device
     except (RuntimeError, AssertionError) as error:

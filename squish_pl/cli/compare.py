@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.text import Text
 
 from squish_pl.benchmark import attacks  # noqa: F401 - so that their names are known to configurations
-from squish_pl.benchmark.compare import Comparison, compare, prepare
+from squish_pl.benchmark.claims import LEASE
+from squish_pl.benchmark.compare import Comparison, prepare
 from squish_pl.benchmark.contenders import Contender
 from squish_pl.benchmark.documents import load_documents
 from squish_pl.benchmark.findings import Findings
@@ -23,6 +24,7 @@ from squish_pl.benchmark.references import Reference, pick_device
 from squish_pl.benchmark.report.write import report_problems, write_findings
 from squish_pl.benchmark.resistance_tables import print_resistance
 from squish_pl.benchmark.store import Store
+from squish_pl.cli.sharing import StorePlace, lease_problems, share
 from squish_pl.data.filters import Selection
 from squish_pl.data.settings import data_problems
 from squish_pl.errors import ConfigError
@@ -50,7 +52,8 @@ def benchmark(
     rank_by: str = "squish",
     original_rules: bool = False,
     published: bool = False,
-    store: str = "runs/benchmark.sqlite",
+    store: StorePlace = StorePlace("runs/benchmark.sqlite"),
+    lease: float = LEASE,
     report: Optional[str] = None,
     shown: int = 200,
     logs: Optional[str] = "runs/benchmark",
@@ -78,7 +81,9 @@ def benchmark(
         original_rules: The original's rules: cut summaries up to a tenth over the budget, drop those that score 0,
             leave out contenders of whose tasks less than 80 % are left.
         published: Lay the original's published values beside, which were measured under another template.
-        store: File with answers and scores.
+        store: File with answers and scores, or postgresql://user@host/database. Processes that are given the same one
+            share the work.
+        lease: Seconds after which the others take over from a process that gives no sign of life.
         report: Folder for a report: a page to look at, charts, tables, results.
         shown: Documents that the report shows with each token's savings.
         logs: Folder for TensorBoard.
@@ -108,14 +113,14 @@ def benchmark(
     )
     if max_documents is not None and max_documents < 1:
         problems.append(f"max_documents must be at least 1, but is {max_documents}")
-    problems += what.problems() + report_problems(report, logs, output)
+    problems += what.problems() + lease_problems(lease) + report_problems(report, logs, output)
     if problems:
         raise ConfigError(problems)
     where = pick_device(device)
     found = load_documents(documents, max_documents, Selection(min_characters, max_characters))
     work = prepare(what, found, documents, max_tokens)
     with stop_message(), Store(store) as kept:
-        show(compare(what, work, kept, where), report, logs, output)
+        share(what, work, kept, where, lease, [report, logs, output], lambda f: show(f, report, logs, output))
 
 
 @contextmanager

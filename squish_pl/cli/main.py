@@ -18,7 +18,7 @@ from tqdm import tqdm
 from squish_pl.cli.class_hints import with_hint
 from squish_pl.cli.config_files import find_configs, names_key
 from squish_pl.cli.old_keys import refuse_old_keys
-from squish_pl.errors import SquishError
+from squish_pl.errors import SquishError, without_credentials
 
 
 class _Command(NamedTuple):
@@ -141,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _fail(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {without_credentials(message)}", file=sys.stderr)
     return 2
 
 

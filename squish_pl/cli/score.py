@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional
 
 from jsonargparse import auto_cli
 
-from squish_pl.benchmark.compare import Comparison, compare, prepare
+from squish_pl.benchmark.claims import LEASE
+from squish_pl.benchmark.compare import Comparison, prepare
 from squish_pl.benchmark.contenders.base import Contender
 from squish_pl.benchmark.contenders.baselines import Opening
 from squish_pl.benchmark.contenders.given import GivenSummaries, GivenText
 from squish_pl.benchmark.documents import load_documents
+from squish_pl.benchmark.findings import Findings
 from squish_pl.benchmark.references import Reference, pick_device
 from squish_pl.benchmark.report.write import report_problems
 from squish_pl.benchmark.results import result_lines, write_lines
 from squish_pl.benchmark.store import Store
 from squish_pl.budget import Budget
 from squish_pl.cli.compare import null_problems, show, stop_message
+from squish_pl.cli.sharing import StorePlace, lease_problems, share
 from squish_pl.data.filters import make_document
 from squish_pl.data.summaries import read_text
 from squish_pl.errors import ConfigError, DataError
@@ -60,8 +62,9 @@ def score(
     max_tokens: Optional[int] = None,
     batch_tokens: int = 8192,
     output: Optional[str] = None,
-    store: Optional[str] = None,
+    store: Optional[StorePlace] = None,
     report: Optional[str] = None,
+    lease: float = LEASE,
 ) -> None:
     """Scores given summaries and prints the means beside the copying baseline.
 
@@ -92,8 +95,10 @@ def score(
         max_tokens: Longest document in the reference's tokens; longer ones are cut.
         batch_tokens: Most tokens in one forward pass.
         output: JSON lines file for each summary's scores; by default scores.jsonl for files of many.
-        store: File that keeps scores; by default one beside the output, until the work is done.
+        store: File that keeps scores, or postgresql://user@host/database; by default a file beside the output, until
+            the work is done. Processes that are given the same one share the work.
         report: Folder for a report: a page to look at, charts, tables.
+        lease: Seconds after which the others take over from a process that gives no sign of life.
 
     Raises:
         DataError: Documents and summaries cannot be read or do not belong together.
@@ -117,16 +122,26 @@ def score(
         score=ScoreSettings(template, novel_ngram, batch_tokens, measures),
         shown=200 if report else 0,
     )
-    if problems := what.problems() + report_problems(report):
+    if problems := what.problems() + lease_problems(lease) + report_problems(report):
         raise ConfigError(problems)
     where = pick_device(device)
     work = prepare(what, given.documents, given.source, max_tokens)
-    with _open_store(store, output) as kept:
-        findings = compare(what, work, kept, where)
+
+    def write(findings: Findings) -> None:
         if output is not None:
             lines = result_lines(findings.rows, findings.references, findings.board.scores, _OPENING)
             write_lines(lines, Path(output).expanduser())
         show(findings, report, None)
+
+    if not store and output is None:
+        with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "scores.sqlite") as kept:
+            share(what, work, kept, where, lease, [], write)
+        return
+    place = store or str(Path(f"{output}.sqlite").expanduser())
+    with stop_message(), Store(place) as kept:
+        is_last = share(what, work, kept, where, lease, [output, report], write)
+    if not store and is_last:
+        Path(place).unlink(missing_ok=True)
 
 
 class _Given(NamedTuple):
@@ -152,20 +167,6 @@ def _texts(document: str, summary: str, budgets: list[str]) -> _Given:
     return _Given(
         [whole], document, [GivenText(Path(path).stem, read_text(path)) for path in paths_in(summary)], budgets
     )
-
-
-@contextmanager
-def _open_store(store: str | None, output: str | None) -> Iterator[Store]:
-    """The store that is named, or one that goes when the work is done: beside the output, where a stop leaves it."""
-    if not store and output is None:
-        with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "scores.sqlite") as kept:
-            yield kept
-        return
-    path = Path(store or f"{output}.sqlite").expanduser()
-    with stop_message(), Store(path) as kept:
-        yield kept
-    if not store:
-        path.unlink(missing_ok=True)
 
 
 def _named_apart(contenders: Sequence[Contender]) -> list[Contender]:

@@ -19,6 +19,7 @@ from squish_pl.benchmark import runner
 from squish_pl.benchmark.compare import Comparison, compare, prepare
 from squish_pl.benchmark.contenders import Contender, Opening
 from squish_pl.benchmark.contenders.given import GivenText
+from squish_pl.benchmark.crew import Crew
 from squish_pl.benchmark.file_hash import base_files_hash
 from squish_pl.benchmark.findings import Findings, ShownDocument
 from squish_pl.benchmark.progress import step
@@ -71,6 +72,11 @@ def run(folder: Path, store: Store, *contenders: Contender, budget: str = "40%",
     what = Comparison(contenders, [Reference(str(folder), name="tiny")], [budget], **settings)  # type: ignore[arg-type]
     assert what.problems() == []
     return compare(what, prepare(what, DOCUMENTS, "two texts"), store, CPU)
+
+
+def ask(contender: Contender, tasks: list[Task], store: Store) -> None:
+    with Crew(store) as crew:
+        runner.ask({contender: tasks}, store, crew)
 
 
 @pytest.fixture
@@ -162,7 +168,7 @@ def test_what_was_answered_before_an_error_is_kept(store: Store) -> None:
         contender.is_free = is_free
         tasks = contender.tasks(DOCUMENTS, ["40%"])
         with pytest.raises(ModelError):
-            runner.ask({contender: tasks}, store)
+            ask(contender, tasks, store)
         assert contender.closed == 1
         assert store.answers(contender, tasks) == {tasks[0]: written("a")}
 
@@ -320,14 +326,14 @@ def test_a_contender_that_breaks_the_rules_is_named(store: Store) -> None:
         contender = Odd("odd")
         contender.given = given  # type: ignore[attr-defined]
         with pytest.raises(SquishError, match="the contender 'odd' gave"):
-            runner.ask({contender: contender.tasks(DOCUMENTS, ["40%"])}, store)
+            ask(contender, contender.tasks(DOCUMENTS, ["40%"]), store)
         assert contender.closed == 1
 
 
 def test_half_a_surrogate_pair_in_an_answer(store: Store) -> None:
     contender = Scripted("\udce9", written("\ud800 hi"), written("b"))
     tasks = contender.tasks(DOCUMENTS, ["40%"])
-    runner.ask({contender: tasks}, store)
+    ask(contender, tasks, store)
     assert contender.name == "?"
     assert store.answers(contender, tasks)[tasks[0]].summary == "? hi"
 

@@ -21,7 +21,9 @@ import pytest
 import torch
 
 from squish_pl.benchmark.contenders import Contender
+from squish_pl.benchmark.crew import Crew
 from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task, text_hash
+from squish_pl.benchmark.sqlite_database import SqliteDatabase
 from squish_pl.benchmark.store import ScoreKey, Store
 from squish_pl.errors import DataError
 from squish_pl.score.evidence import Evidence
@@ -196,10 +198,11 @@ def test_savings_are_of_a_reference_a_document_and_a_summary(tmp_path: Path) -> 
         store.put_scores("r", dict.fromkeys(keys, SCORE), {keys[0]: one, keys[1]: two, keys[2]: third})
         assert store.savings("r", keys[0].document) == {text_hash("a"): one, text_hash("b"): two}
         assert store.savings("r", keys[2].document) == {text_hash("a"): third}
-        assert store.measured("r") == {
+        documents = [key.document for key in keys]
+        assert store.measured("r", documents) == {
             (text_hash(f"text {i}"), text_hash(s)) for i, s in ((0, "a"), (0, "b"), (1, "a"))
         }
-        assert (store.savings("q", keys[0].document), store.measured("q")) == ({}, set())
+        assert (store.savings("q", keys[0].document), store.measured("q", documents)) == ({}, set())
         assert store.savings("r", text_hash("text 2")) == {}
         # a budget does not change what is saved, and what is there stays
         other = key(0, "a", "5%")
@@ -212,9 +215,9 @@ def test_savings_may_come_after_the_scores_and_without_tokens(tmp_path: Path) ->
     key = ScoreKey.of(task(), "summary")
     with Store(tmp_path / "store.db") as store:
         store.put_scores("r", {key: SCORE})
-        assert store.measured("r") == set()
+        assert store.measured("r", [key.document]) == set()
         store.put_scores("r", {key: SCORE}, {key: torch.tensor([])})
-        assert store.measured("r") == {(key.document, key.summary)}
+        assert store.measured("r", [key.document]) == {(key.document, key.summary)}
         assert store.savings("r", key.document)[key.summary].shape == (0,)
 
 
@@ -223,7 +226,7 @@ def test_scores_and_savings_are_put_together_or_not_at_all(tmp_path: Path) -> No
     with Store(tmp_path / "store.db") as store:
         with pytest.raises(sqlite3.Error):
             store.put_scores("r", {key: SCORE}, dict.fromkeys([key, broken], torch.ones(3)))
-        assert (store.scores("r", [key]), store.measured("r")) == ({}, set())
+        assert (store.scores("r", [key]), store.measured("r", [key.document])) == ({}, set())
 
 
 def test_damaged_savings(tmp_path: Path) -> None:
@@ -386,7 +389,7 @@ def test_a_store_that_is_held_by_another(tmp_path: Path, monkeypatch: pytest.Mon
     Store(path).close()
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    monkeypatch.setattr("squish_pl.benchmark.store._PATIENCE", 0.1)
+    monkeypatch.setattr("squish_pl.benchmark.sqlite_database.PATIENCE", 0.1)
     with pytest.raises(DataError, match=r"database is locked; .* no other process holds the file"):
         Store(path)
     other.close()
@@ -398,7 +401,7 @@ def test_the_switch_to_the_log_waits_for_another_writer(tmp_path: Path, monkeypa
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     other.execute("PRAGMA journal_mode = DELETE")
     other.execute("BEGIN IMMEDIATE")  # as if another process wrote between our two steps of opening
-    monkeypatch.setattr(Store, "_check_and_make", lambda self: None)
+    monkeypatch.setattr(SqliteDatabase, "_check_and_make", lambda self, tables: None)
     release = threading.Timer(0.3, other.execute, ["COMMIT"])
     release.start()
     with Store(path) as store:
@@ -440,6 +443,23 @@ def test_a_store_from_before_evidence_gets_room_for_it(tmp_path: Path) -> None:
         store.put_evidence("r", "d", "s", evidence_of(1.0))
         assert store.evidence("r", "d", "s") is not None
         assert list(store.scores("r", [ScoreKey("d", "10%", "s")]).values()) == [SCORE]
+
+
+def test_a_store_from_before_claims_gets_room_for_them(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite"
+    key = ScoreKey("d", "10%", "s")
+    with Store(path) as store:
+        store.put_scores("r", {key: SCORE})
+        store.put_answers(Named(), [(task(), written("x"))])
+    database = sqlite3.connect(path)
+    for table in ("workers", "joined", "portions"):
+        database.execute(f"DROP TABLE {table}")
+    database.close()
+    with Store(path) as store, Crew(store) as crew:
+        crew.join_once("results")
+        assert crew.once("results", lambda: None)
+        assert store.scores("r", [key]) == {key: SCORE}
+        assert store.answers(Named(), [task()]) == {task(): written("x")}
 
 
 def test_damaged_evidence_is_one_message(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from squish_pl.benchmark.records import Answer, Task
 from squish_pl.lm.tokens import whole_characters
 from squish_pl.types import Document
 
+_FREE_AT_A_TIME = 256  # answers that cost nothing, stored together
+
 
 class Contender(abc.ABC):
     """Writes summaries.
@@ -23,6 +25,7 @@ class Contender(abc.ABC):
         is_baseline: Whether the leaderboard marks it as a baseline.
         is_attack: Whether what it writes is no summary, to see whether a score can be bought by it.
         is_free: Whether asking it again costs nothing, so that its answers may be stored many at a time.
+        in_portions: Whether the answers of a portion come together, and are stored together; see `portions`.
         tokenizer: The reference's, which counts budgets in tokens; the run sets it where there are such budgets, and
             only there.
     """
@@ -30,6 +33,7 @@ class Contender(abc.ABC):
     is_baseline = False
     is_attack = False
     is_free = False
+    in_portions = False
 
     def __init__(self, name: str, samples: int = 1) -> None:
         self.name, self.samples = whole_characters(name), samples
@@ -71,6 +75,30 @@ class Contender(abc.ABC):
         A task that cannot be answered is an `Answer` with outcome FAILED and its reason, never an exception; an
         exception ends the run.
         """
+
+    def portions(self, tasks: Sequence[Task]) -> list[Sequence[Task]]:
+        """How its tasks are dealt out among processes that share the work; together they are all of the tasks.
+
+        By default, one process asks for all of them, unless it costs nothing: then whole documents go together.
+        """
+        if not self.is_free:
+            return [tasks] if tasks else []
+        by_document: dict[str, list[Task]] = {}
+        for task in tasks:
+            by_document.setdefault(task.document.text, []).append(task)
+        dealt: list[Sequence[Task]] = []
+        some: list[Task] = []
+        for own in by_document.values():
+            some += own
+            if len(some) >= _FREE_AT_A_TIME:
+                dealt.append(some)
+                some = []
+        return [*dealt, some] if some else dealt
+
+    def work_through(self, portions: Iterator[Sequence[Task]]) -> Iterator[tuple[Task, Answer]]:
+        """Answers portions, each as `summarise` does; the next one is claimed when it is taken."""
+        for portion in portions:
+            yield from self.summarise(portion)
 
     def problems(self) -> list[str]:
         """What is wrong with its settings, a sentence each."""

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from queue import SimpleQueue
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 import anyio
 import httpx2
 from anyio.from_thread import start_blocking_portal
+from anyio.streams.memory import MemoryObjectReceiveStream
 
 from squish_pl.benchmark.contenders.asking import Asker, Patience, Unanswered, one_line
 from squish_pl.benchmark.contenders.base import Contender
@@ -162,40 +164,60 @@ class Endpoint(Contender):
                     status = response.status_code
         return status
 
+    def portions(self, tasks: Sequence[Task]) -> list[Sequence[Task]]:
+        """One by one."""
+        return [[task] for task in tasks]
+
     def summarise(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
+        """Asks for all summaries; see `work_through`."""
+        return self.work_through(iter([tasks]))
+
+    def work_through(self, portions: Iterator[Sequence[Task]]) -> Iterator[tuple[Task, Answer]]:
         """Asks for all summaries, `concurrency` at a time, and yields each as soon as it is there.
 
-        The requests run in a thread of their own, so none of them waits while an answer is stored. Closing the
-        generator ends them.
+        The requests run in a thread of their own, and as many tasks wait there in line, so no request waits while an
+        answer is stored. Closing the generator ends them.
 
         Raises:
             ConfigError: The settings have problems, or the key's variable is not set.
         """
         if found := self.problems():
             raise ConfigError(found)
-        # here and not in the thread: the tokenizer may be in use
-        limited = [(task, self._limit(task)) for task in tasks]
+        tasks = (task for portion in portions for task in portion)
         answers: SimpleQueue[tuple[Task, Answer] | None] = SimpleQueue()
+        given, waiting = anyio.create_memory_object_stream[tuple[Task, str]](2 * self.concurrency)
         with start_blocking_portal() as portal:
-            job = portal.start_task_soon(self._ask_all, limited, answers)
+            job = portal.start_task_soon(self._ask_all, waiting, answers)
             job.add_done_callback(lambda _: answers.put(None))
+            under_way = 0
             try:
-                while (answer := answers.get()) is not None:
+                while True:
+                    for task in islice(tasks, 2 * self.concurrency - under_way):
+                        # here and not in the thread: the tokenizer may be in use
+                        portal.call(given.send_nowait, (task, self._limit(task)))
+                        under_way += 1
+                    if not under_way or (answer := answers.get()) is None:
+                        break
+                    under_way -= 1
                     yield answer
+                portal.call(given.close)
                 job.result()
             finally:
                 job.cancel()
 
-    async def _ask_all(self, tasks: list[tuple[Task, str]], answers: SimpleQueue[tuple[Task, Answer] | None]) -> None:
+    async def _ask_all(
+        self,
+        waiting: MemoryObjectReceiveStream[tuple[Task, str]],
+        answers: SimpleQueue[tuple[Task, Answer] | None],
+    ) -> None:
         asker = Asker(self.name, self.base_url, self._key, self.patience, self._lessons)
-        waiting = iter(tasks)
 
         async def work() -> None:
-            for task, limit in waiting:
+            async for task, limit in waiting:
                 answers.put((task, await self._ask(asker, task, limit)))
 
-        async with asker.client, anyio.create_task_group() as workers:
-            for _ in range(min(self.concurrency, len(tasks))):
+        async with asker.client, waiting, anyio.create_task_group() as workers:
+            for _ in range(self.concurrency):
                 workers.start_soon(work)
 
     async def _ask(self, asker: Asker, task: Task, limit: str) -> Answer:

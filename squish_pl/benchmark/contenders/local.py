@@ -63,6 +63,8 @@ class LocalModel(Contender):
         attention: transformers' attn_implementation; "eager" for models without sdpa, such as Gemma 2 and gpt-oss.
     """
 
+    in_portions = True
+
     def __init__(
         self,
         base: str,
@@ -88,6 +90,7 @@ class LocalModel(Contender):
         self.max_new_tokens, self.rows, self.device, self.seed = max_new_tokens, rows, device, seed
         self.memory = memory
         self._engine: Engine | None = None
+        self._planned: Planner | None = None
 
     @property
     def identity(self) -> str:
@@ -157,6 +160,13 @@ class LocalModel(Contender):
         """
         _ = self._context, self._own_tokenizer
 
+    def portions(self, tasks: Sequence[Task]) -> list[Sequence[Task]]:
+        """What is written at a time: prompts of about the same length together."""
+        groups = self._planner.groups(tasks)
+        hopeless = [task for group in groups if group.room < 1 for task in group.tasks]
+        dealt = [[task for group in portion for task in group.tasks] for portion in self._portions(groups)]
+        return [hopeless, *dealt] if hopeless else [*dealt]
+
     def summarise(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Answer]]:
         """Loads the model and answers portion by portion, prompts of about the same length together.
 
@@ -166,15 +176,13 @@ class LocalModel(Contender):
         """
         if found := self.problems():
             raise ConfigError(found)
-        own = self._own_tokenizer
-        counter = own if self.tokenizer is None else self.tokenizer
-        planner = Planner(self.prompt, own, counter, self._context, self.max_new_tokens)
+        planner = self._planner
         groups = planner.groups(tasks)
         # without the prompt's length: people count the answers that failed for the same reason
         reason = f"the prompt leaves no room in the model's {self._context} tokens"
         for group in (group for group in groups if group.room < 1):
             yield from ((task, Answer(outcome=Outcome.FAILED, reason=reason)) for task in group.tasks)
-        for portion in portions([group for group in groups if group.room > 0], self.rows // self.samples):
+        for portion in self._portions(groups):
             yield from self._answers(planner, portion)
 
     def close(self) -> None:
@@ -186,6 +194,18 @@ class LocalModel(Contender):
         # whoever still holds the model, such as an error's traceback, holds no weights any more
         backbone.to("meta")
         release(device)
+
+    def _portions(self, groups: Sequence[Group]) -> list[list[Group]]:
+        return list(portions([group for group in groups if group.room > 0], self.rows // self.samples))
+
+    @property
+    def _planner(self) -> Planner:
+        """It remembers what it has counted, so it stays as long as the same tokenizer counts budgets."""
+        own = self._own_tokenizer
+        counter = own if self.tokenizer is None else self.tokenizer
+        if self._planned is None or self._planned.counter is not counter:
+            self._planned = Planner(self.prompt, own, counter, self._context, self.max_new_tokens)
+        return self._planned
 
     @cached_property
     def _context(self) -> int:

@@ -65,7 +65,7 @@ class Planner:
         context: int,
         max_new_tokens: int | None,
     ) -> None:
-        self.template, self.tokenizer = template, tokenizer
+        self.template, self.tokenizer, self.counter = template, tokenizer, counter
         self.context, self.max_new_tokens = context, max_new_tokens
         self._own_tokens = cache(partial(count_tokens, tokenizer))
         self._budget_tokens = self._own_tokens if counter is tokenizer else cache(partial(count_tokens, counter))
