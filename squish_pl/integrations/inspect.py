@@ -15,9 +15,10 @@ from squish_pl.errors import DataError
 from squish_pl.integrations.reward import shared_reward
 
 
-@scorer(metrics=[mean(), stderr()])
+@scorer(metrics={"*": [mean(), stderr()]})
 def squish(**settings: Any) -> Scorer:
-    """A scorer of the summaries that a model wrote.
+    """A scorer of the summaries that a model wrote: the measure by its name, and `valid`, 1 where there is a summary,
+    not empty and within its budget.
 
     Each sample's metadata holds `document`, and `budget` where it has one of its own; `summary_dataset` makes such
     samples.
@@ -34,7 +35,7 @@ def squish(**settings: Any) -> Scorer:
         document, budget = state.metadata["document"], state.metadata.get("budget")
         # in a thread: other samples' requests to the model go on meanwhile
         graded = await asyncio.to_thread(reward.grade_one, document, state.output.completion, budget)
-        return Score(value=graded.reward, answer=graded.summary, metadata={"valid": graded.valid})
+        return Score(value={reward.name: graded.reward, "valid": float(graded.valid)}, answer=graded.summary)
 
     return score
 
