@@ -94,6 +94,19 @@ class PromptTemplate:
         )
         return Prompt(document, budget, before + document.text + after, token_ids)
 
+    def messages(self, document: str, limit: str) -> list[dict[str, str]]:
+        """The chat that asks for a summary, for whoever applies a chat template elsewhere.
+
+        Args:
+            document: The text to summarise.
+            limit: The longest summary in words: "412 characters".
+        """
+        return self._messages(self.instruction.replace(LIMIT_FIELD, limit).replace(DOCUMENT_FIELD, document))
+
+    def _messages(self, request: str) -> list[dict[str, str]]:
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, {"role": "user", "content": request}]
+
     def _chat(self, request: str, tokenizer: PreTrainedTokenizerBase) -> str:
         """The chat up to where the model's answer begins, outside any thought."""
         frame = self._render(request, tokenizer)
@@ -110,11 +123,11 @@ class PromptTemplate:
         return f"{frame.rstrip()}\n\n{_THOUGHTS[still]}\n\n"
 
     def _render(self, request: str, tokenizer: PreTrainedTokenizerBase, **settings: Any) -> str:
-        messages = [{"role": "system", "content": self.system}] if self.system else []
-        messages.append({"role": "user", "content": request})
         advice = "leave prompt.system empty, or set prompt.chat to never" if self.system else "set prompt.chat to never"
         try:
-            frame = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **settings)
+            frame = tokenizer.apply_chat_template(
+                self._messages(request), tokenize=False, add_generation_prompt=True, **settings
+            )
         except Exception as error:  # a chat template is a program that comes with the model
             reason = f"does not take the prompt ({first_line(error)})"
             raise ConfigError([f"the model's chat template {reason}: {advice}"]) from None

@@ -22,12 +22,13 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from squish_pl.benchmark.contenders.asking import Asker, Patience, Unanswered, one_line
 from squish_pl.benchmark.contenders.base import Contender
 from squish_pl.benchmark.contenders.lessons import Lessons
-from squish_pl.benchmark.contenders.replies import Reply, Usage, answer_text, find_summary, without_thought
+from squish_pl.benchmark.contenders.replies import Reply, Usage, answer_text
 from squish_pl.benchmark.records import Answer, Outcome, Task
 from squish_pl.budget import Budget
 from squish_pl.errors import ConfigError, ModelError
 from squish_pl.lm.tokens import whole_characters
-from squish_pl.policy.prompts import DOCUMENT_FIELD, LIMIT_FIELD, PromptTemplate
+from squish_pl.policy.answers import find_summary, without_thought
+from squish_pl.policy.prompts import PromptTemplate
 
 Effort = Literal["minimal", "low", "medium", "high"]
 _EFFORTS = ("minimal", "low", "medium", "high")
@@ -221,10 +222,7 @@ class Endpoint(Contender):
                 workers.start_soon(work)
 
     async def _ask(self, asker: Asker, task: Task, limit: str) -> Answer:
-        request = self.prompt.instruction.replace(LIMIT_FIELD, limit)
-        request = request.replace(DOCUMENT_FIELD, whole_characters(task.document.text))
-        messages = [{"role": "system", "content": self.prompt.system}] if self.prompt.system else []
-        messages.append({"role": "user", "content": request})
+        messages = self.prompt.messages(whole_characters(task.document.text), limit)
         start = time.monotonic()
         try:
             reply = await asker.ask({**self._settings, "messages": messages})

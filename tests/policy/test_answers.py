@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from squish_pl.benchmark.contenders.replies import find_summary, without_thought
+from squish_pl.policy.answers import find_summary, without_thought
 from squish_pl.policy.prompts import PromptTemplate
 
 TEMPLATE = PromptTemplate()
