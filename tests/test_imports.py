@@ -31,7 +31,7 @@ LAYERS: list[set[str]] = [
     {"files"},
     {"errors", "seeds", "markdown"},
 ]
-DATA_IMPORTS, DATA_IMPORTED_BY = {"types", "lm", "errors"}, {ROOT, "benchmark", "callbacks", "cli"}
+DATA_IMPORTS, DATA_IMPORTED_BY = {"types", "budget", "lm", "errors"}, {ROOT, "benchmark", "callbacks", "cli"}
 WITH_LIGHTNING = {"module", "data", "callbacks", "cli"}
 
 Graph = Mapping[str, set[str]]
