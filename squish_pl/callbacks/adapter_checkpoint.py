@@ -231,7 +231,7 @@ class AdapterCheckpoint(Checkpoint):
         if _is_trial(trainer) or not trainer.is_global_zero:
             return
         figures = pl_module.validations.get(pl_module.round, {})
-        documents = str(getattr(getattr(trainer, "datamodule", None), "documents", "unknown"))
+        documents = str(getattr(getattr(trainer, "datamodule", None), "title", "unknown"))
         training = {
             "base": pl_module.base_model.base,
             "base_fingerprint": pl_module.backbone.fingerprint,

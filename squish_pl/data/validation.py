@@ -16,13 +16,13 @@ log = logging.getLogger(__name__)
 
 
 def quotas(weights: Sequence[float], size: int) -> list[int]:
-    """How many documents of a validation each source gives, in proportion to the weights as nearly as can be.
+    """How many documents of a validation each source gives: seats by weight (Webster's method).
 
     One after the other goes to the source that is furthest behind, the first one among equals.
     """
     taken = [0] * len(weights)
     for _ in range(size):
-        behind = min(range(len(weights)), key=lambda i: (taken[i] + 1) / weights[i])
+        behind = min(range(len(weights)), key=lambda i: (taken[i] + 0.5) / weights[i])
         taken[behind] += 1
     return taken
 
