@@ -14,7 +14,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from squish_pl.data.transcripts import MESSAGES, transcript
+from squish_pl.data.transcripts import CHATS, transcript
 from squish_pl.errors import UNREADABLE, unreadable
 
 TEXT = "text"
@@ -55,16 +55,16 @@ def read_parquet(path: Path, text_field: str | None = None) -> Iterator[Record]:
     """Yields the rows of a Parquet file."""
     with pq.ParquetFile(path) as table:
         names = table.schema_arrow.names
-        field = text_field_of(names, text_field)
-        if field not in names:
-            yield _problem(_no_text(str(path), names, field))
+        fields_of_text = text_fields_in(names, text_field)
+        if not fields_of_text:
+            yield _problem(no_text(str(path), names, text_field))
             return
-        columns = [name for name in names if name == field or name in FIELDS[1:]]
+        columns = [name for name in names if name in fields_of_text or name in FIELDS[1:]]
         number = 0
         for rows in table.iter_batches(batch_size=64, columns=columns):
             for fields in rows.to_pylist():
                 number += 1
-                yield _record(fields, f"row {number} of {path}", field)
+                yield _record(fields, f"row {number} of {path}", text_field)
 
 
 def read_text(path: Path, text_field: str | None = None) -> Iterator[Record]:
@@ -88,18 +88,20 @@ def kind(path: Path) -> str | None:
     return next((ending for ending in READERS if path.name.lower().endswith(ending)), None)
 
 
-def text_field_of(names: Collection[str], wanted: str | None) -> str:
-    """The field with the document: the one that is wanted, else `text`, or `messages` where there is no text."""
-    return wanted or (MESSAGES if TEXT not in names and MESSAGES in names else TEXT)
+def text_fields_in(names: Collection[str], wanted: str | None) -> list[str]:
+    """Those fields that a document may be in: the one that is wanted, else `text` and then those of chats."""
+    return [name for name in ([wanted] if wanted else (TEXT, *CHATS)) if name in names]
 
 
-def text_of(value: Any, field: str) -> str:
-    """The document that a field holds: a text or, in any field but `text`, a chat.
+def text_of(fields: Mapping[str, Any], wanted: str | None) -> str:
+    """The document of a record: a text or, in any field but `text`, a chat; see `text_fields_in`.
 
     Raises:
-        ValueError: It holds none; the message says what was expected and found.
+        ValueError: It has none; the message says what was expected and found.
     """
-    chat = field != TEXT
+    names = text_fields_in(fields, wanted) or [wanted or TEXT]
+    field = next((name for name in names if fields.get(name) is not None), names[0])
+    value, chat = fields.get(field), field != TEXT
     if isinstance(value, str):
         return value
     expected = f"expected a string{' or a list of messages' if chat else ''} in the field `{field}`, but "
@@ -117,7 +119,7 @@ def read_records(files: list[str], first: str = "", text_field: str | None = Non
     Args:
         files: A data worker's part of them.
         first: The first of all; where nothing in it can be read, its last record says that, too.
-        text_field: The field with the document; see `text_field_of`.
+        text_field: The field with the document; see `text_fields_in`.
     """
     for file in files:
         path, found = Path(file), False
@@ -144,36 +146,33 @@ def _read_file(path: Path, text_field: str | None) -> Iterator[Record]:
 
 def _record(fields: Mapping[str, Any], where: str, text_field: str | None) -> Record:
     """The known fields of a record with a document, or what is wrong with it."""
-    field = text_field_of(fields, text_field)
-    if field not in fields:
-        return _problem(_no_text(where, list(fields), field))
+    if not text_fields_in(fields, text_field):
+        return _problem(no_text(where, fields, text_field))
     try:
-        text = text_of(fields[field], field)
+        text = text_of(fields, text_field)
     except ValueError as error:
         return _problem(f"{where}: {error}")
     return {TEXT: text, **{name: fields[name] for name in FIELDS[1:] if name in fields}}
 
 
-def with_text(record: Mapping[str, Any], text_field: str) -> Record:
+def with_text(record: Mapping[str, Any], text_field: str | None = TEXT) -> Record:
     """What a record of the hub lacks to be one of ours: its document as `text`, or what is wrong with it."""
     try:
-        return {TEXT: text_of(record.get(text_field), text_field)}
+        return {TEXT: text_of(record, text_field)}
     except ValueError as error:
-        return _problem(f"{unnumbered(record)}: {error}")
-
-
-def unnumbered(record: Mapping[str, Any]) -> str:
-    """The name for messages of a record that has no line."""
-    return "a record" if record.get("id") is None else f"a record (id {record['id']})"
+        where = "a record" if record.get("id") is None else f"a record (id {record['id']})"  # it has no line
+        return _problem(f"{where}: {error}")
 
 
 def _problem(what: str) -> Record:
     return {"text": "", PROBLEM: " ".join(what.split())}
 
 
-def _no_text(where: str, names: list[str], field: str) -> str:
+def no_text(where: str, names: Collection[str], wanted: str | None, what: str = "field") -> str:
+    """That there is no field (or column) with a document among these."""
     found = ", ".join(names) if names else "none"
+    chats = "" if wanted else f", nor a chat in {' or '.join(f'`{name}`' for name in CHATS)}"
     return (
-        f"{where} has no field `{field}`, which must hold the document; its fields are: {found}. Rename the field, or "
-        "name it in a list of sources (data.documents) as text_field"
+        f"{where} has no {what} `{wanted or TEXT}`, which must hold the document{chats}; its {what}s are: {found}. "
+        "Name the right one as text_field in a list of sources (data.documents)"
     )

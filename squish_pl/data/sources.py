@@ -9,7 +9,7 @@ from pathlib import Path
 
 import datasets
 
-from squish_pl.data.readers import READERS, TEXT, kind, read_records, text_field_of, with_text
+from squish_pl.data.readers import READERS, TEXT, kind, no_text, read_records, text_fields_in, with_text
 from squish_pl.errors import DataError
 
 SAMPLES = "samples"
@@ -31,8 +31,8 @@ def open_source(spec: str, split: str = "train", text_field: str | None = None) 
             "hub://<owner>/<name>[/<config>]" for a dataset of the Hugging Face hub, which is streamed and never
             downloaded whole; a file, a folder or a glob pattern.
         split: "train" or "validation". Files have no splits: all of them are read whatever it is.
-        text_field: The field with the document; `text` by default, or `messages` in records without a text. A list
-            of messages in it is a chat, see `transcripts`.
+        text_field: The field with the document; by default `text`, or in records without a text a chat's (see
+            `transcripts`).
 
     Raises:
         DataError: The documents cannot be found. What cannot be read comes as a record that says so, see `readers`.
@@ -127,11 +127,7 @@ def _open_hub(spec: str, split: str, text_field: str | None) -> datasets.Iterabl
     except Exception as error:  # whatever goes wrong in there, the user needs to know the same
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise DataError(f"cannot open the split {split!r} of {spec}: {reason.rstrip('.')}. {_OFFLINE}") from None
-    columns = source.column_names
-    field = text_field_of(columns or (), text_field)
-    if columns is not None and field not in columns:
-        raise DataError(
-            f"{spec} has no column `{field}`; its columns are: {', '.join(columns)}. Name the one with the document "
-            "in a list of sources (data.documents) as text_field"
-        )
-    return source if field == TEXT else source.map(partial(with_text, text_field=field))
+    fields = None if source.column_names is None else text_fields_in(source.column_names, text_field)
+    if fields == []:
+        raise DataError(no_text(spec, source.column_names, text_field, "column"))
+    return source if fields == [TEXT] else source.map(partial(with_text, text_field=text_field))
