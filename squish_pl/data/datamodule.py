@@ -12,11 +12,12 @@ from transformers import PreTrainedTokenizerBase
 
 from squish_pl.data.filters import HeldOut, Selection, cut_document, read_documents
 from squish_pl.data.highlights import Highlights, cut_with_highlights, read_highlights
-from squish_pl.data.mixture import MixedStream, places, shares, skipped_of
-from squish_pl.data.settings import DocumentSource, data_problems, order_of, sources_of
+from squish_pl.data.mixture import MixedStream
+from squish_pl.data.settings import Documents, DocumentSource, data_problems, order_of, sources_of
 from squish_pl.data.skipped import Skipped
 from squish_pl.data.sources import has_validation_split, is_hub, open_source
 from squish_pl.data.stream import BatchStream, DocumentStream, Progress, StreamLoader
+from squish_pl.data.tally import Tally
 from squish_pl.data.validation import quotas, validation_documents
 from squish_pl.errors import DataError, report_problems
 from squish_pl.types import Document, DocumentBatch
@@ -35,11 +36,11 @@ class DocumentDataModule(LightningDataModule):
         documents: "samples" for the package's own articles, "samples:KIND" for its other documents;
             hub://<owner>/<name>/<config> for a dataset of the Hugging Face hub, which is streamed; or a file (.jsonl,
             .json, also with .gz, .parquet, .txt), a folder or a glob pattern. JSON lines and Parquet need a field
-            `text`, as in C4, or `messages`; a text file is one document. Or a list of such sources, each with its own
-            weight, name, text_field, limits on the length and budgets; they are mixed.
-        validation_documents: The same for validation; of several, each gives its part by weight. By default the
-            validation split of `documents` where it has one (samples, hub), else a part of `documents` that is held
-            out from training.
+            `text`, as in C4, or a chat in `messages` or `conversations`; a text file is one document. Or a list of
+            sources that are mixed by weight, each such a text or a mapping with `documents` and what else a
+            `DocumentSource` has.
+        validation_documents: The same for validation; of several, each gives its part by weight. By default each
+            source's validation split where it has one (samples, hub), else a part of it that is held out from training.
         highlights: JSON lines with summaries of `documents`, for a warm start (model.warm_start.source): a field
             `summary`, and `id`, `url` or `document` (the text) to tell whose. By default those that the records
             themselves have in a field `highlights`.
@@ -48,14 +49,14 @@ class DocumentDataModule(LightningDataModule):
             list may have its own.
         max_characters: Length of the longest, likewise.
         max_tokens: Longest document in tokens; longer ones are cut, and the score uses the cut text.
-        shuffle_window: Documents that are shuffled together; 0 keeps the order of the source.
+        shuffle_window: Documents of a source that are shuffled together; 0 keeps its order.
         validation_size: Documents of a validation.
         validation_batch_size: Documents of a validation or prediction step.
         holdout_share: Share of `documents` held out from training where validation has no documents of its own.
         seed: Seed of the order of the documents.
         num_workers: Processes that read ahead; 0 reads between the steps.
-        max_bad_share: Share of a source's records that may be unreadable (no JSON, no `text`, a broken file). Such
-            records are skipped and counted; more of them end the run.
+        max_bad_share: Share of a source's records that may be unreadable (no JSON, no text or chat, a broken file).
+            They are skipped and counted; more of them end the run.
         tokenizer: Counts the tokens for `max_tokens`. Under a Trainer it is the module's own, `module.tokenizer`.
 
     Raises:
@@ -64,8 +65,8 @@ class DocumentDataModule(LightningDataModule):
 
     def __init__(
         self,
-        documents: list[DocumentSource] | str = "samples",
-        validation_documents: list[DocumentSource] | str | None = None,
+        documents: list[Any] | str = "samples",
+        validation_documents: list[Any] | str | None = None,
         batch_size: int = 8,
         min_characters: int = 0,
         max_characters: int | None = None,
@@ -115,6 +116,7 @@ class DocumentDataModule(LightningDataModule):
         self._validation: list[Document] | None = None
         self._highlights: Highlights | None = None
         self._progress = Progress()
+        self._tally = Tally(self._sources, self._mixed, self._progress, lambda: self._shards)
         self._resumed_settings: dict[str, Any] | None = None
 
     def setup(self, stage: str) -> None:
@@ -187,7 +189,7 @@ class DocumentDataModule(LightningDataModule):
             raise DataError(f"nothing of {source.about} can be read: {skipped.first}")
         if skipped.bad:
             log.warning("%s", skipped.summary())
-        return self._marked(documents, source)
+        return _marked(documents, source, self.documents)
 
     def transfer_batch_to_device(
         self, batch: DocumentBatch, device: torch.device, dataloader_idx: int
@@ -198,25 +200,13 @@ class DocumentDataModule(LightningDataModule):
     def on_after_batch_transfer(self, batch: DocumentBatch, dataloader_idx: int) -> DocumentBatch:
         """Moves the position on. Called just before a batch's step, so not for batches that were only read ahead."""
         if batch.position:  # only training batches have one
-            before = self._skipped_so_far()
-            self._progress.advance(batch)
-            self._tell(before, self._skipped_so_far(), batch)
+            self._tally.advance(batch)
         return batch
 
     @property
     def figures(self) -> dict[str, float]:
-        """For the dashboard, of this device's documents so far.
-
-        Records that could not be read, and of several sources each one's, and its share of what was trained on.
-        """
-        skipped = self._skipped_so_far()
-        found = {"data/skipped": float(sum(skipped.values()))}
-        if self._mixed:
-            given = shares(self._progress, self._shards)
-            for source in self._sources:
-                found[f"data/skipped/{source.title}"] = float(skipped.get(source.title, 0))
-                found[f"data/share/{source.title}"] = given.get(source.title, 0.0)
-        return found
+        """For the dashboard, of this device's documents so far; see `Tally`."""
+        return self._tally.figures()
 
     @property
     def budgets(self) -> dict[str, list[str]]:
@@ -254,26 +244,8 @@ class DocumentDataModule(LightningDataModule):
         rank = self.trainer.global_rank if self.trainer else 0  # a checkpoint holds the places of all ranks
         return [str(rank * workers + worker) for worker in range(workers)]
 
-    def _skipped_so_far(self) -> dict[str, int]:
-        """Of each source, under its name; see `places`."""
-        return {name: skipped_of(found) for name, found in places(self._progress, self._shards).items()}
-
-    def _tell(self, before: dict[str, int], after: dict[str, int], batch: DocumentBatch) -> None:
-        """A line for a source's first skipped record, and one whenever their number has another digit."""
-        read = places(Progress(shards=batch.position), batch.position)
-        for source in self._sources:
-            name = source.title if self._mixed else ""
-            was, now = before.get(name, 0), after.get(name, 0)
-            if len(str(now)) > len(str(was)) or now > was == 0:
-                first = read[name][0]["first_skipped"]
-                log.warning("%s: %d unreadable records skipped so far, such as %s", source.about, now, first)
-
     def _skipped(self, source: DocumentSource) -> Skipped:
         return Skipped(source.about, self.max_bad_share)
-
-    def _marked(self, documents: list[Document], source: DocumentSource) -> list[Document]:
-        """With the name of their source, where there are several."""
-        return [replace(document, source=source.title) for document in documents] if self._mixed else documents
 
     def _held_out_share(self, source: DocumentSource) -> float:
         return 0.0 if has_validation_split(source.documents) else self.holdout_share
@@ -282,14 +254,15 @@ class DocumentDataModule(LightningDataModule):
         """`validation_size` different documents, uncut: each source's first ones that validation may use."""
         if self._validation is None:
             own = self.validation_documents is not None
-            sources = sources_of(self.documents if self.validation_documents is None else self.validation_documents)
+            given = self.documents if self.validation_documents is None else self.validation_documents
+            sources = sources_of(given)
             found: dict[str, Document] = {}
             for source, size in zip(sources, quotas([s.weight for s in sources], self.validation_size), strict=True):
                 if size:
                     share = 0.0 if own else self._held_out_share(source)
                     limits = source.selection(self.selection)
                     read = validation_documents(source, size, limits, share, self._skipped(source))
-                    for document in read if own else self._marked(read, source):
+                    for document in _marked(read, source, given):
                         found.setdefault(document.id, document)
             self._validation = list(found.values())
         return self._validation
@@ -347,3 +320,8 @@ class DocumentDataModule(LightningDataModule):
                 "the checkpoint's place in the documents has no meaning under other data settings: "
                 f"{'; '.join(changed)}. Resume with the settings of the checkpoint, or start a new run without it"
             )
+
+
+def _marked(documents: list[Document], source: DocumentSource, given: Documents) -> list[Document]:
+    """With the name of their source, where a list of them is given."""
+    return documents if isinstance(given, str) else [replace(document, source=source.title) for document in documents]

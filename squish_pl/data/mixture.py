@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import count
 
@@ -61,25 +61,3 @@ class MixedStream(BatchStream):
             document, places[name] = next(streams[name])
             drawn[name] += 1
             yield replace(document, source=name), {"drawn": dict(drawn), "sources": dict(places)}
-
-
-def places(progress: Progress, shards: Collection[str]) -> dict[str, list[Position]]:
-    """The places of some shards by source; of a single source under the empty name."""
-    found: dict[str, list[Position]] = {}
-    for position in (progress.shards[shard] for shard in shards if shard in progress.shards):
-        for name, place in position.get("sources", {"": position}).items():
-            found.setdefault(name, []).append(place)
-    return found
-
-
-def skipped_of(found: Collection[Position]) -> int:
-    """Records that could not be read, up to the last windows that were trained on."""
-    return sum(place.get("skipped", 0) for place in found)
-
-
-def shares(progress: Progress, shards: Collection[str]) -> dict[str, float]:
-    """Share of the documents trained on that each source gave; empty where there is a single one."""
-    drawn: Counter[str] = Counter()
-    for position in (progress.shards[shard] for shard in shards if shard in progress.shards):
-        drawn.update(position.get("drawn", {}))
-    return {name: times / drawn.total() for name, times in drawn.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Optional
 
@@ -72,21 +72,64 @@ class DocumentSource:
             found.append("text_field: expected the name of a field, but got nothing")
         if self.budgets is not None:
             found += [] if self.budgets else ["budgets: expected at least one, or leave it out"]
-            found += [f"budgets: {problem}" for problem in Budget.problems(self.budgets)]
+            found += [f"budgets: {problem}" for problem in Budget.problems([str(one) for one in self.budgets])]
         return found
 
 
-Documents = str | Sequence[DocumentSource]
+Documents = str | Sequence[DocumentSource | Mapping[str, Any] | str]
+
+_TEXT, _NUMBER, _LENGTH = (str, "a text"), ((int, float), "a number"), (int, "a whole number")
+_KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "documents": _TEXT,
+    "weight": _NUMBER,
+    "name": _TEXT,
+    "text_field": _TEXT,
+    "min_characters": _LENGTH,
+    "max_characters": _LENGTH,
+    "budgets": (list, "a list of budgets"),
+}
+
+
+def _entry_problems(given: Any) -> list[str]:
+    """Why an entry of a list of sources is none, a sentence each; its values are looked at elsewhere."""
+    if isinstance(given, (DocumentSource, str)):
+        return []
+    if not isinstance(given, Mapping):
+        return [f"expected documents, alone or with {', '.join(list(_KINDS)[1:])}, but got {type(given).__name__}"]
+    unknown = ", ".join(str(name) for name in given if name not in _KINDS)
+    found = [f"expected some of {', '.join(_KINDS)}, but got {unknown}"] if unknown else []
+    found += ["documents: expected documents to read, but got nothing"] if "documents" not in given else []
+    for name, (kind, expected) in _KINDS.items():
+        value = given.get(name)
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            found.append(f"{name}: expected {expected}, but got {value!r}")
+    return found
+
+
+def _entry_name(number: int, given: Any) -> str:
+    """What an entry of a list is called in messages, though it may be none."""
+    named = given.get("name") or given.get("documents") if isinstance(given, Mapping) else None
+    return named if isinstance(named, str) else f"source {number}"
 
 
 def sources_of(documents: Documents) -> list[DocumentSource]:
     """The sources; of a text, the one that it is the name of."""
-    return [DocumentSource(documents)] if isinstance(documents, str) else list(documents)
+    return [_source(one) for one in ([documents] if isinstance(documents, str) else documents)]
+
+
+def _source(given: DocumentSource | Mapping[str, Any] | str) -> DocumentSource:
+    if isinstance(given, DocumentSource):
+        return given
+    if isinstance(given, str):
+        return DocumentSource(given)
+    return DocumentSource(**{name: value for name, value in given.items() if value is not None})
 
 
 def order_of(documents: Documents | None) -> Any:
     """The setting as plain values, without what decides nothing about the order of documents."""
-    return documents if documents is None or isinstance(documents, str) else [one.order() for one in documents]
+    if documents is None or isinstance(documents, str):
+        return documents
+    return [source.order() for source in sources_of(documents)]
 
 
 def data_problems(
@@ -137,9 +180,14 @@ def _documents_problems(setting: str, documents: Documents, common: Selection) -
     if isinstance(documents, str):
         return [f"{setting}: {problem}" for problem in _spec_problems(documents)]
     found = [] if documents else [f"{setting}: expected at least one source, but got an empty list"]
-    for name, times in repeated(source.title for source in documents).items():
+    sources = []
+    for number, given in enumerate(documents, 1):
+        wrong = _entry_problems(given)
+        found += [f"{setting} ({_entry_name(number, given)}): {problem}" for problem in wrong]
+        sources += [] if wrong else [_source(given)]
+    for name, times in repeated(source.title for source in sources).items():
         found.append(f"{setting}: {times} sources are called {name!r}: give each a name of its own")
-    for source in documents:
+    for source in sources:
         own = source.problems() + [f"documents: {problem}" for problem in _spec_problems(source.documents)]
         own += _length_problems(source, common)
         found += [f"{setting} ({source.title}): {problem}" for problem in own]

@@ -11,6 +11,7 @@ from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import torch
 from hypothesis import given
@@ -269,6 +270,64 @@ def test_limits_on_the_length_of_one_source(write: Write) -> None:
     assert found == {"own": {"a longer text"}, "common": {"short", "a longer text"}}
 
 
+def test_hub_folder_glob_file_and_samples_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_lines(tmp_path / "hub.jsonl", [{"conversations": [{"from": "gpt", "value": f"h{n}"}]} for n in range(8)])
+    (tmp_path / "notes").mkdir()
+    for number in range(3):
+        (tmp_path / "notes" / f"{number}.txt").write_text(f"n{number}")
+    for number in range(2):
+        write_lines(tmp_path / f"part-{number}.jsonl", [{"text": f"p{number}{n}"} for n in range(4)])
+    write_lines(tmp_path / "one.jsonl", [{"body": f"o{n}"} for n in range(5)])
+    load, hub = datasets.load_dataset, str(tmp_path / "hub.jsonl")
+
+    def loaded(name: str, config: str | None, split: str, streaming: bool) -> Any:
+        assert (name, config, streaming) == ("a/b", "c", True)
+        return load("json", data_files=hub, split="train", streaming=True)
+
+    monkeypatch.setattr(datasets, "load_dataset", loaded)
+    documents = [
+        "hub://a/b/c",
+        {"documents": str(tmp_path / "notes"), "weight": 2},
+        {"documents": str(tmp_path / "part-*.jsonl"), "name": "parts", "max_characters": None},
+        {"documents": str(tmp_path / "one.jsonl"), "text_field": "body"},
+        {"documents": "samples:german", "weight": 0.5},
+    ]
+
+    def trained(progress: dict[str, Any] | None = None, batches: int = 30) -> tuple[list[Any], dict[str, Any]]:
+        data = DocumentDataModule(documents, [documents[4]], batch_size=4, shuffle_window=3)
+        if progress is not None:
+            data.load_state_dict(progress)
+        taken = []
+        for batch in islice(iter(data.train_dataloader()), batches):
+            data.on_after_batch_transfer(batch, 0)
+            taken += [(d.source, d.text) for d in batch.documents]
+        return taken, data.state_dict()
+
+    whole, _ = trained()
+    first, state = trained(batches=11)
+    second, _ = trained(json.loads(json.dumps(state)), 19)  # plain values
+    assert first + second == whole
+    beginnings = {"c": "assistant: h", "notes": "n", "parts": "p", "one": "o", "german": ""}
+    assert {source for source, _ in whole} == set(beginnings)
+    assert all(text.startswith(beginnings[source]) for source, text in whole)
+    numbers = Counter(source for source, _ in whole)
+    assert numbers["notes"] > max(numbers["c"], numbers["one"], numbers["parts"]) > numbers["german"]
+
+
+def write_lines(path: Path, records: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def test_validation_with_sources_of_its_own(write: Write) -> None:
+    own = [str(write(f"{name}.jsonl", [f"{name} {n}" for n in range(9)])) for name in ("a", "b")]
+    data = DocumentDataModule("samples", [{"documents": own[0], "weight": 3}, own[1]], validation_size=4)
+    (batch,) = data.val_dataloader()
+    assert [(d.source, d.text) for d in batch.documents] == [
+        ("a", "a 0"), ("a", "a 1"), ("a", "a 2"), ("b", "b 0")
+    ]  # fmt: skip
+    assert [d.source for d in next(iter(data.train_dataloader())).documents] == [""] * 8
+
+
 @pytest.mark.parametrize(
     ("documents", "name"),
     [
@@ -317,4 +376,32 @@ def test_all_problems_of_the_sources_at_once(tmp_path: Path) -> None:
         "documents (blank): weight: expected a number above 0",
         "documents (blank): documents: expected documents to read",
         "validation_documents: expected at least one source",
+    ]
+
+
+def test_entries_that_are_no_sources() -> None:
+    sources: list[Any] = [
+        "samples",
+        7,
+        {"weight": 2, "colour": "red"},
+        {"documents": "samples:german", "weight": "2", "budgets": "10%", "min_characters": 1.5, "name": None},
+        {"documents": "samples:minutes", "name": "m", "weight": True, "text_field": ["a"]},
+        {"documents": "samples:spanish", "weight": -1, "budgets": [5]},
+    ]
+    with pytest.raises(ConfigError) as caught:
+        DocumentDataModule(sources, batch_size=0)
+    names = "documents, weight, name, text_field, min_characters, max_characters, budgets"
+    assert caught.value.problems == [
+        f"data.documents (source 2): expected documents, alone or with {names[11:]}, but got int",
+        f"data.documents (source 3): expected some of {names}, but got colour",
+        "data.documents (source 3): documents: expected documents to read, but got nothing",
+        "data.documents (samples:german): weight: expected a number, but got '2'",
+        "data.documents (samples:german): min_characters: expected a whole number, but got 1.5",
+        "data.documents (samples:german): budgets: expected a list of budgets, but got '10%'",
+        "data.documents (m): weight: expected a number, but got True",
+        "data.documents (m): text_field: expected a text, but got ['a']",
+        "data.documents (spanish): weight: expected a number above 0, but got -1",
+        'data.documents (spanish): budgets: expected a budget such as "10%", "500 chars", "5% tokens", "64 tokens" or '
+        "\"300 bytes\", but got '5': say what it counts (%, chars, tokens or bytes)",
+        "data.batch_size: expected at least 1, but got 0",
     ]
