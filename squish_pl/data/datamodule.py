@@ -216,7 +216,7 @@ class DocumentDataModule(LightningDataModule):
     @property
     def title(self) -> str:
         """What the documents are, for people."""
-        return ", ".join(f"{s.about} x {s.weight:g}" if self._mixed else s.about for s in self._sources)
+        return ", ".join(source.told() for source in self._sources) if self._mixed else str(self.documents)
 
     def state_dict(self) -> dict[str, Any]:
         """The place in the training documents, of all ranks; every rank has to call it."""

@@ -51,6 +51,10 @@ class DocumentSource:
         """For messages: where its documents are, with its name if it was given one."""
         return f"{self.name} ({self.documents})" if self.name else self.documents
 
+    def told(self) -> str:
+        """The same with its weight and budgets."""
+        return f"{self.about} x {self.weight:g}" + (f" ({', '.join(self.budgets)})" if self.budgets else "")
+
     def selection(self, common: Selection) -> Selection:
         """The lengths its documents must have, where all sources' are known."""
         least = common.min_characters if self.min_characters is None else self.min_characters

@@ -240,7 +240,7 @@ def test_prediction_goes_over_every_source_in_turn(rough: list[DocumentSource]) 
 def test_what_others_ask_of_the_documents(rough: list[DocumentSource]) -> None:
     data = DocumentDataModule(rough)
     assert data.budgets == {"talk": ["40 tokens", "10% bytes"]}
-    assert data.title == f"{rough[0].documents} x 2, talk ({rough[1].documents}) x 1"
+    assert data.title == f"{rough[0].documents} x 2, talk ({rough[1].documents}) x 1 (40 tokens, 10% bytes)"
     single = DocumentDataModule("samples")
     assert (single.budgets, single.title, single.figures) == ({}, "samples", {"data/skipped": 0.0})
 
