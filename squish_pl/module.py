@@ -20,6 +20,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any, Optional, cast
 
 import torch
@@ -44,7 +45,7 @@ from squish_pl.policy.rollout import RolloutSettings, SamplingSettings
 from squish_pl.rl.advantages import group_advantages, zero_spread
 from squish_pl.rl.entropy_control import EntropyControl
 from squish_pl.rl.experience import make_experience
-from squish_pl.rl.figures import PassTotals, policy_figures, reward_figures, rollout_figures
+from squish_pl.rl.figures import PassTotals, policy_figures, reward_figures, rollout_figures, source_figures
 from squish_pl.rl.learner import Learner, LearnSettings
 from squish_pl.rl.losses import ClippedLoss, PolicyLoss
 from squish_pl.rl.optimizer import OptimizerSettings, apply_settings, begin_anew, make_optimizer, state_on_device
@@ -162,8 +163,8 @@ class SquishModule(LightningModule):
         device = trainer.strategy.root_device if trainer is not None else torch.device("cpu")
         tokenizer = self.base_model.load_tokenizer()
         config = self.base_model.load_config()  # checked before the weights are read
-        max_tokens = getattr(getattr(trainer, "datamodule", None), "max_tokens", None)
-        budgets = [*self.rollout.budgets, *self.validation.budgets]
+        max_tokens = getattr(self._documents, "max_tokens", None)
+        budgets = [*self.rollout.budgets, *self.validation.budgets, *chain(*self._source_budgets.values())]
         asked = self.prompt, self.score.template, budgets, self.rollout.max_new_tokens
         report_problems(context_problems(*asked, tokenizer, context_length(config), max_tokens))
         model = self.base_model.load(device, tokenizer)
@@ -226,6 +227,7 @@ class SquishModule(LightningModule):
         figures: dict[str, float] = {}
         if not self._given:
             figures = rollout_figures(groups) | used_figures(rewarded, used) | reward_figures(rewarded, scores)
+            figures |= source_figures(groups, scores)
         if self.warming:
             figures |= self._warm_up(groups, rewarded, used, len(batch))
         else:
@@ -234,16 +236,17 @@ class SquishModule(LightningModule):
         self.figures = {
             **figures,
             "optim/learning_rate": self._optimizer.param_groups[0]["lr"],
-            **getattr(getattr(self._trainer, "datamodule", None), "figures", {}),
+            **getattr(self._documents, "figures", {}),
         }
         self._log_figures(self.figures, len(batch))
 
     def training_prompts(self, documents: Sequence[Document]) -> list[Prompt]:
-        """A prompt for each document, under a budget drawn for this round."""
+        """A prompt for each document, under a budget drawn for this round from its source's own or the run's."""
         budgets = self.rollout.budgets_at(self.round)
+        own = {name: [Budget.parse(text) for text in texts] for name, texts in self._source_budgets.items()}
         place = self.rollout.seed, "budget", self.round, self._rank
         return [
-            self.prompt.build(document, choose(budgets, *place, i), self.tokenizer)
+            self.prompt.build(document, choose(own.get(document.source, budgets), *place, i), self.tokenizer)
             for i, document in enumerate(documents)
         ]
 
@@ -438,6 +441,16 @@ class SquishModule(LightningModule):
     def _given(self) -> bool:
         """Whether the round's summaries come with the documents."""
         return self.warming and self.warm_start.source == "highlights"
+
+    @property
+    def _documents(self) -> Any:
+        """The documents' DataModule, if there is one."""
+        return getattr(self._trainer, "datamodule", None)
+
+    @property
+    def _source_budgets(self) -> Mapping[str, list[str]]:
+        """Of those sources of documents that have their own, by name."""
+        return getattr(self._documents, "budgets", {})
 
     @property
     def _rank(self) -> int:

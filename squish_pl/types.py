@@ -35,6 +35,7 @@ class Document:
         url: Where it came from, for people.
         name: The source's own name for it (its field `id`), where it gives one.
         highlights: A summary that a person wrote of it, where the source has one.
+        source: Name of the source it was drawn from, where there are several.
     """
 
     text: str
@@ -42,6 +43,7 @@ class Document:
     url: str = ""
     name: str = ""
     highlights: str = ""
+    source: str = ""
 
 
 class DocumentBatch:

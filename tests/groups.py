@@ -17,12 +17,12 @@ def make_scores(score, novel=None, within=None, information=10.0, **measures):
     return Scores(score, novel, score * information, information, within, torch.zeros(len(score), 1), measured)
 
 
-def make_group(lengths, prompt_length=3, summaries=None, finish=None, entropies=None):
+def make_group(lengths, prompt_length=3, summaries=None, finish=None, entropies=None, source=""):
     """Completions of these lengths with token ids 0, 1, 2, ..."""
     width = max(lengths)
     mask = torch.arange(width) < torch.tensor(lengths).unsqueeze(1)
     return Rollouts(
-        Prompt(Document("d"), Budget.parse("9 chars"), "", tuple(range(prompt_length))),
+        Prompt(Document("d", source=source), Budget.parse("9 chars"), "", tuple(range(prompt_length))),
         torch.arange(len(lengths) * width).reshape(len(lengths), width) * mask,
         mask,
         -torch.ones(len(lengths), width) * mask,

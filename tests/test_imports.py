@@ -31,7 +31,7 @@ LAYERS: list[set[str]] = [
     {"files"},
     {"errors", "seeds", "markdown"},
 ]
-DATA_IMPORTS, DATA_IMPORTED_BY = {"types", "lm", "errors"}, {ROOT, "benchmark", "callbacks", "cli"}
+DATA_IMPORTS, DATA_IMPORTED_BY = {"types", "budget", "lm", "errors"}, {ROOT, "benchmark", "callbacks", "cli"}
 WITH_LIGHTNING = {"module", "data", "callbacks", "cli"}
 
 Graph = Mapping[str, set[str]]
@@ -192,7 +192,8 @@ def test_circles_and_ways_up_are_found(tmp_path: Path) -> None:
         "lm/model.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from squish_pl.rl.more import Name",
         "lm/head.py": "from squish_pl.lm.tail import a\nfrom lightning.pytorch import Trainer",
         "lm/tail.py": "from squish_pl.lm import head\nfrom squish_pl import __version__",
-        "data/texts.py": "from squish_pl.budget import Budget",
+        "data/texts.py": "from squish_pl.score import Score\nfrom squish_pl.budget import Budget",
+        "score.py": "",
         "budget.py": "",
     }
     for name, source in sources.items():
@@ -208,7 +209,7 @@ def test_circles_and_ways_up_are_found(tmp_path: Path) -> None:
         "squish_pl.lm.head",
     ]
     assert upwards(files) == [
-        "squish_pl.data.texts imports squish_pl.budget",
+        "squish_pl.data.texts imports squish_pl.score",
         "squish_pl.lm.model imports squish_pl.rl.more",
         "squish_pl.rl.more imports squish_pl.data.texts",
     ]

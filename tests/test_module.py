@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import gc
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -438,3 +439,24 @@ def test_a_round_draws_from_the_budgets_of_its_place_in_the_curriculum():
     assert {name for names in later for name in names} == {"60%", "20 tokens"}
     assert later == [drawn(plain, round_) for round_ in range(3, 12)]  # from then on, as without it
     assert drawn(module, 1) == ["60%"] * 4  # wherever a run goes on
+
+
+def test_budgets_are_drawn_from_a_sources_own_list(monkeypatch):
+    module = make_module(rollout=dataclasses.replace(ROLLOUT, budgets=["40%", "60%"]))
+    own = {"chats": ["7 chars", "30% tokens", "9 bytes"]}
+    documents = [dataclasses.replace(DOCUMENTS[i % 4], source=("news", "chats", "")[i % 3]) for i in range(60)]
+
+    def drawn():
+        found = {"news": set(), "chats": set(), "": set()}
+        for prompt in module.training_prompts(documents):
+            found[prompt.document.source].add(str(prompt.budget))
+        return found
+
+    both = {"40%", "60%"}
+    assert drawn() == {"news": both, "chats": both, "": both}
+    monkeypatch.setattr(SquishModule, "_documents", SimpleNamespace(budgets=own))
+    assert drawn() == {"news": both, "chats": set(own["chats"]), "": both}
+    before = module.training_prompts(documents)
+    assert [p.budget for p in before] == [p.budget for p in module.training_prompts(documents)]
+    module.round = 1
+    assert [p.budget for p in before] != [p.budget for p in module.training_prompts(documents)]

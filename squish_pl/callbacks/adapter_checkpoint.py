@@ -21,6 +21,7 @@ from squish_pl.budget import Budget
 from squish_pl.callbacks.card import model_card
 from squish_pl.callbacks.results import RESULTS, RunResults, write_results
 from squish_pl.callbacks.run_folder import CHECKPOINT, adapter_round, set_aside, take_over
+from squish_pl.data.settings import order_of
 from squish_pl.errors import report_problems
 from squish_pl.files import recover_folder
 from squish_pl.module import SquishModule
@@ -155,7 +156,7 @@ class AdapterCheckpoint(Checkpoint):
             "model.score": f"{module.score.template}, {module.score.novel_ngram}",
             "model.score.measures": ", ".join(repr(m) for m in module.measures if m.key == monitored_key(monitor)),
             "model.reference": f"{module.reference.others}, {module.reference.rule}",
-            "data.validation_documents": str(documents),
+            "data.validation_documents": str(order_of(documents)),
             **{f"data.{name}": str(getattr(data, name, None)) for name in ("validation_size", "max_tokens")},
             "trainer.limit_val_batches": str(trainer.limit_val_batches),
         }
@@ -231,7 +232,7 @@ class AdapterCheckpoint(Checkpoint):
         if _is_trial(trainer) or not trainer.is_global_zero:
             return
         figures = pl_module.validations.get(pl_module.round, {})
-        documents = str(getattr(getattr(trainer, "datamodule", None), "documents", "unknown"))
+        documents = str(getattr(getattr(trainer, "datamodule", None), "title", "unknown"))
         training = {
             "base": pl_module.base_model.base,
             "base_fingerprint": pl_module.backbone.fingerprint,

@@ -5,8 +5,9 @@
     after       those of the adapter in best/; where no best was chosen, the newest
     last        the newest, where they are not those of `after`
     monitor     the figure by which the best is chosen
-    summaries   a document under a budget each: document, opening, budget, and for before, after and last what was
-                written then: summary, finish, within_budget, length_used, copied, scores
+    summaries   a document under a budget each: document, opening, budget, source (where there are several), and for
+                before, after and last what was written then: summary, finish, within_budget, length_used, copied,
+                scores
 
 A number that there is not is null. Where a run went on under other budgets, `before` is the first validation that goes
 over one of the newest's.
@@ -25,7 +26,7 @@ from squish_pl.files import written_whole
 from squish_pl.rl.validation import SHARES, Validated, budgets_of
 
 RESULTS = "results.json"
-_OF_DOCUMENT = ("document_id", "opening", "budget")
+_OF_DOCUMENT = ("document_id", "opening", "budget", "source")
 
 Validations = Mapping[int, Mapping[str, float]]  #: figures by the round before them
 
@@ -123,7 +124,7 @@ def _side_by_side(lines: Mapping[str, Sequence[Validated]]) -> list[dict[str, An
         for line in some:
             told = asdict(line)
             record: dict[str, Any] = {"document": line.document_id, "opening": line.opening, "budget": line.budget}
-            record |= dict.fromkeys(lines)
+            record |= ({"source": line.source} if line.source else {}) | dict.fromkeys(lines)
             told = {key: value for key, value in told.items() if key not in _OF_DOCUMENT}
             found.setdefault((line.document_id, line.budget), record)[name] = told
     return list(found.values())

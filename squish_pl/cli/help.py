@@ -14,7 +14,7 @@ from squish_pl.data import DocumentDataModule
 from squish_pl.module import SquishModule
 
 SETTINGS = {
-    "data.documents": 'what is summarised: "samples", a file, folder or glob, or hub://owner/name/config',
+    "data.documents": 'what is summarised: "samples", a file, folder or glob, hub://owner/name/config, or a list',
     "data.max_tokens": "longest document in tokens; longer ones are cut",
     "data.batch_size": "documents of a round",
     "model.base_model.base": "the model that learns: a hub id, a folder, or package:NAME",

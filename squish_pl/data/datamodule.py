@@ -1,7 +1,7 @@
 """The LightningDataModule: documents for training, validation and prediction."""
 
 import logging
-from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,11 +11,14 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from squish_pl.data.filters import HeldOut, Selection, cut_document, read_documents
-from squish_pl.data.highlights import Highlights, read_highlights, with_highlights
-from squish_pl.data.settings import data_problems
+from squish_pl.data.highlights import Highlights, cut_with_highlights, read_highlights
+from squish_pl.data.mixture import MixedStream
+from squish_pl.data.settings import Documents, DocumentSource, data_problems, order_of, sources_of
 from squish_pl.data.skipped import Skipped
 from squish_pl.data.sources import has_validation_split, is_hub, open_source
-from squish_pl.data.stream import DocumentStream, Progress, StreamLoader
+from squish_pl.data.stream import BatchStream, DocumentStream, Progress, StreamLoader
+from squish_pl.data.tally import Tally
+from squish_pl.data.validation import quotas, validation_documents
 from squish_pl.errors import DataError, report_problems
 from squish_pl.types import Document, DocumentBatch
 
@@ -30,26 +33,30 @@ class DocumentDataModule(LightningDataModule):
     `documents` once, in their order, whatever their length.
 
     Args:
-        documents: "samples" for the package's own articles; hub://<owner>/<name>/<config> for a dataset of the
-            Hugging Face hub, which is streamed; or a file (.jsonl, .json, also with .gz, .parquet, .txt), a folder
-            or a glob pattern. JSON lines and Parquet need a field `text`, as in C4; a text file is one document.
-        validation_documents: The same for validation. By default the validation split of `documents` where it has
-            one (samples, hub), else a part of `documents` that is held out from training.
+        documents: "samples" for the package's own articles, "samples:KIND" for its other documents;
+            hub://<owner>/<name>/<config> for a dataset of the Hugging Face hub, which is streamed; or a file (.jsonl,
+            .json, also with .gz, .parquet, .txt), a folder or a glob pattern. JSON lines and Parquet need a field
+            `text`, as in C4, or a chat in `messages` or `conversations`; a text file is one document. Or a list of
+            sources that are mixed by weight, each such a text or a mapping with `documents` and what else a
+            `DocumentSource` has.
+        validation_documents: The same for validation; of several, each gives its part by weight. By default each
+            source's validation split where it has one (samples, hub), else a part of it that is held out from training.
         highlights: JSON lines with summaries of `documents`, for a warm start (model.warm_start.source): a field
             `summary`, and `id`, `url` or `document` (the text) to tell whose. By default those that the records
             themselves have in a field `highlights`.
         batch_size: Documents of a training step, on each device.
-        min_characters: Length of the shortest document to train on and validate with, in characters.
-        max_characters: Length of the longest, in characters.
+        min_characters: Length of the shortest document to train on and validate with, in characters; a source of a
+            list may have its own.
+        max_characters: Length of the longest, likewise.
         max_tokens: Longest document in tokens; longer ones are cut, and the score uses the cut text.
-        shuffle_window: Documents that are shuffled together; 0 keeps the order of the source.
+        shuffle_window: Documents of a source that are shuffled together; 0 keeps its order.
         validation_size: Documents of a validation.
         validation_batch_size: Documents of a validation or prediction step.
         holdout_share: Share of `documents` held out from training where validation has no documents of its own.
         seed: Seed of the order of the documents.
         num_workers: Processes that read ahead; 0 reads between the steps.
-        max_bad_share: Share of the records that may be unreadable (no JSON, no `text`, a broken file). Such records
-            are skipped and counted; more of them end the run.
+        max_bad_share: Share of a source's records that may be unreadable (no JSON, no text or chat, a broken file).
+            They are skipped and counted; more of them end the run.
         tokenizer: Counts the tokens for `max_tokens`. Under a Trainer it is the module's own, `module.tokenizer`.
 
     Raises:
@@ -58,8 +65,8 @@ class DocumentDataModule(LightningDataModule):
 
     def __init__(
         self,
-        documents: str = "samples",
-        validation_documents: str | None = None,
+        documents: list[Any] | str = "samples",
+        validation_documents: list[Any] | str | None = None,
         batch_size: int = 8,
         min_characters: int = 0,
         max_characters: int | None = None,
@@ -103,11 +110,13 @@ class DocumentDataModule(LightningDataModule):
         self.highlights = highlights
         self.tokenizer = tokenizer
         self.selection = Selection(min_characters, max_characters)
-        splits_itself = validation_documents is not None or has_validation_split(documents)
-        self.holdout_share = 0.0 if splits_itself else holdout_share
+        self._sources = sources_of(documents)
+        splits_itself = all(has_validation_split(source.documents) for source in self._sources)
+        self.holdout_share = 0.0 if validation_documents is not None or splits_itself else holdout_share
         self._validation: list[Document] | None = None
         self._highlights: Highlights | None = None
         self._progress = Progress()
+        self._tally = Tally(self._sources, self._mixed, self._progress, lambda: self._shards)
         self._resumed_settings: dict[str, Any] | None = None
 
     def setup(self, stage: str) -> None:
@@ -126,14 +135,27 @@ class DocumentDataModule(LightningDataModule):
         """
         self._check_resumed()
         cut, highlights = self._cutter(), self._given_highlights()
+        if highlights is not None:
+            cut = partial(cut_with_highlights, cut=cut, highlights=highlights)
         ids = frozenset(document.id for document in self._validation_set())
-        stream = DocumentStream(
-            open_source(self.documents),
-            name=self.documents,
+        streams = {source.title: self._stream(source, ids, cut) for source in self._sources}
+        stream: BatchStream
+        (stream, *_) = streams.values()
+        if self._mixed:
+            weights = {source.title: source.weight for source in self._sources}
+            stream = MixedStream(
+                streams, weights, self.seed, self.batch_size, stream.rank, stream.world_size, self._progress
+            )
+        return StreamLoader(stream, self.num_workers)
+
+    def _stream(self, source: DocumentSource, held_out: frozenset[str], cut: partial[Document]) -> DocumentStream:
+        return DocumentStream(
+            open_source(source.documents, text_field=source.text_field),
+            name=source.about,
             batch_size=self.batch_size,
-            selection=self.selection,
-            held_out=HeldOut(ids, self.holdout_share),
-            cut=cut if highlights is None else partial(_cut_with_highlights, cut=cut, highlights=highlights),
+            selection=source.selection(self.selection),
+            held_out=HeldOut(held_out, self._held_out_share(source)),
+            cut=cut,
             shuffle_window=self.shuffle_window,
             seed=self.seed,
             rank=self.trainer.global_rank if self.trainer else 0,
@@ -141,7 +163,6 @@ class DocumentDataModule(LightningDataModule):
             progress=self._progress,
             max_bad_share=self.max_bad_share,
         )
-        return StreamLoader(stream, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Document]:
         """A loader of the validation documents, the same ones every time."""
@@ -153,18 +174,22 @@ class DocumentDataModule(LightningDataModule):
         Raises:
             DataError: The documents are a whole dataset of the hub, or (too many of) their records cannot be read.
         """
-        if is_hub(self.documents):
-            raise DataError(
-                f"prediction summarises every document, and {self.documents} is a whole dataset: name a file or folder "
-                "with --data.documents"
-            )
-        skipped = self._skipped(self.documents)
-        documents = list(read_documents(open_source(self.documents), skipped))
+        for source in self._sources:
+            if is_hub(source.documents):
+                raise DataError(
+                    f"prediction summarises every document, and {source.documents} is a whole dataset: name a file or "
+                    "folder with --data.documents"
+                )
+        return self._once([document for source in self._sources for document in self._all_of(source)])
+
+    def _all_of(self, source: DocumentSource) -> list[Document]:
+        skipped = self._skipped(source)
+        documents = list(read_documents(open_source(source.documents, text_field=source.text_field), skipped))
         if skipped.bad and not documents:
-            raise DataError(f"nothing of {self.documents} can be read: {skipped.first}")
+            raise DataError(f"nothing of {source.about} can be read: {skipped.first}")
         if skipped.bad:
             log.warning("%s", skipped.summary())
-        return self._once(documents)
+        return _marked(documents, source, self.documents)
 
     def transfer_batch_to_device(
         self, batch: DocumentBatch, device: torch.device, dataloader_idx: int
@@ -175,15 +200,23 @@ class DocumentDataModule(LightningDataModule):
     def on_after_batch_transfer(self, batch: DocumentBatch, dataloader_idx: int) -> DocumentBatch:
         """Moves the position on. Called just before a batch's step, so not for batches that were only read ahead."""
         if batch.position:  # only training batches have one
-            before = self._skipped_so_far()
-            self._progress.advance(batch)
-            self._tell(before, self._skipped_so_far(), batch)
+            self._tally.advance(batch)
         return batch
 
     @property
     def figures(self) -> dict[str, float]:
-        """For the dashboard: the records of this device's documents that could not be read so far."""
-        return {"data/skipped": float(self._skipped_so_far())}
+        """For the dashboard, of this device's documents so far; see `Tally`."""
+        return self._tally.figures()
+
+    @property
+    def budgets(self) -> dict[str, list[str]]:
+        """The budgets of those sources that have their own, by their names as in `Document.source`."""
+        return {source.title: list(source.budgets) for source in self._sources if source.budgets and self._mixed}
+
+    @property
+    def title(self) -> str:
+        """What the documents are, for people."""
+        return ", ".join(source.told() for source in self._sources) if self._mixed else str(self.documents)
 
     def state_dict(self) -> dict[str, Any]:
         """The place in the training documents, of all ranks; every rank has to call it."""
@@ -200,51 +233,39 @@ class DocumentDataModule(LightningDataModule):
         self._progress.shards = dict(state_dict["position"])
         self._resumed_settings = dict(state_dict["settings"])
 
-    def _skipped_so_far(self) -> int:
+    @property
+    def _mixed(self) -> bool:
+        """Whether there is a list of sources; a single one has no name, and the place in it another form."""
+        return not isinstance(self.documents, str)
+
+    @property
+    def _shards(self) -> list[str]:
         workers = max(1, self.num_workers)
         rank = self.trainer.global_rank if self.trainer else 0  # a checkpoint holds the places of all ranks
-        return self._progress.skipped([str(rank * workers + worker) for worker in range(workers)])
+        return [str(rank * workers + worker) for worker in range(workers)]
 
-    def _tell(self, before: int, after: int, batch: DocumentBatch) -> None:
-        """A line for the first skipped record, and one whenever their number has another digit."""
-        if len(str(after)) > len(str(before)) or after > before == 0:
-            first = next(position["first_skipped"] for position in batch.position.values())
-            log.warning("%s: %d unreadable records skipped so far, such as %s", self.documents, after, first)
+    def _skipped(self, source: DocumentSource) -> Skipped:
+        return Skipped(source.about, self.max_bad_share)
 
-    def _skipped(self, name: str) -> Skipped:
-        return Skipped(name, self.max_bad_share)
+    def _held_out_share(self, source: DocumentSource) -> float:
+        return 0.0 if has_validation_split(source.documents) else self.holdout_share
 
     def _validation_set(self) -> list[Document]:
-        """The first `validation_size` different documents, uncut, that validation may use."""
+        """`validation_size` different documents, uncut: each source's first ones that validation may use."""
         if self._validation is None:
-            # A held-out share is empty where validation has documents of its own: then all of them may be used.
-            side = HeldOut(share=self.holdout_share or 1.0)
+            own = self.validation_documents is not None
+            given = self.documents if self.validation_documents is None else self.validation_documents
+            sources = sources_of(given)
             found: dict[str, Document] = {}
-            nearest: Document | None = None
-            name = self.validation_documents or self.documents
-            skipped = self._skipped(name)
-            for document in read_documents(open_source(name, "validation"), skipped):
-                if self.selection.objection(document) is not None:
-                    continue
-                nearest = min(nearest or document, document, key=lambda d: d.id)
-                if document.id in side:
-                    found.setdefault(document.id, document)
-                if len(found) == self.validation_size:
-                    break
-            if nearest is None:
-                raise DataError(self._no_validation() + (f" ({skipped.summary()})" if skipped.bad else ""))
-            if skipped.bad and not self.holdout_share:  # training comes upon the same records, and tells
-                log.warning("%s", skipped.summary())
-            # a handful of documents may have none below the share: then the next one above it is held out
-            self._validation = list(found.values()) or [nearest]
+            for source, size in zip(sources, quotas([s.weight for s in sources], self.validation_size), strict=True):
+                if size:
+                    share = 0.0 if own else self._held_out_share(source)
+                    limits = source.selection(self.selection)
+                    read = validation_documents(source, size, limits, share, self._skipped(source))
+                    for document in _marked(read, source, given):
+                        found.setdefault(document.id, document)
+            self._validation = list(found.values())
         return self._validation
-
-    def _no_validation(self) -> str:
-        lengths = f"min_characters={self.selection.min_characters}, max_characters={self.selection.max_characters}"
-        return (
-            f"{self.validation_documents or self.documents} gave no document to validate with ({lengths}). "
-            "Name other documents as validation_documents, or change the limits on the length"
-        )
 
     def _once(self, documents: list[Document]) -> DataLoader[Document]:
         cut = self._cutter()
@@ -276,8 +297,8 @@ class DocumentDataModule(LightningDataModule):
     def _order_settings(self) -> dict[str, Any]:
         """The settings that decide which documents come when."""
         return {
-            "documents": self.documents,
-            "validation_documents": self.validation_documents,
+            "documents": order_of(self.documents),
+            "validation_documents": order_of(self.validation_documents),
             "batch_size": self.batch_size,
             "min_characters": self.selection.min_characters,
             "max_characters": self.selection.max_characters,
@@ -301,5 +322,6 @@ class DocumentDataModule(LightningDataModule):
             )
 
 
-def _cut_with_highlights(document: Document, cut: Callable[[Document], Document], highlights: Highlights) -> Document:
-    return with_highlights(cut(document), highlights)
+def _marked(documents: list[Document], source: DocumentSource, given: Documents) -> list[Document]:
+    """With the name of their source, where a list of them is given."""
+    return documents if isinstance(given, str) else [replace(document, source=source.title) for document in documents]

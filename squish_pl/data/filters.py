@@ -11,7 +11,7 @@ from typing import Any
 import datasets
 from transformers import PreTrainedTokenizerBase
 
-from squish_pl.data.readers import EMPTY, HOPELESS, PROBLEM
+from squish_pl.data.readers import EMPTY, HOPELESS, PROBLEM, with_text
 from squish_pl.data.skipped import Skipped
 from squish_pl.errors import DataError
 from squish_pl.lm.cutting import cut_to_tokens
@@ -93,10 +93,7 @@ def _problem_of(record: Mapping[str, Any]) -> str:
     """What is wrong with a record; a file's says it itself, the hub's have no lines."""
     if PROBLEM in record:
         return str(record[PROBLEM])
-    if not isinstance(record.get("text"), str):
-        name = "" if record.get("id") is None else f" (id {record['id']})"
-        return f"a record{name}: expected a string in the field `text`, but got {type(record.get('text')).__name__}"
-    return ""
+    return str(with_text(record).get(PROBLEM, ""))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from squish_pl.data.summaries import document_names, numbered_summaries, read_text
 from squish_pl.errors import DataError
@@ -42,3 +42,8 @@ def with_highlights(document: Document, highlights: Highlights) -> Document:
     names = (("id", document.name), ("id", document.id), ("url", document.url), ("document", document.id))
     given = next((highlights[name] for name in names if name in highlights), "")
     return dataclasses.replace(document, highlights=given)
+
+
+def cut_with_highlights(document: Document, cut: Callable[[Document], Document], highlights: Highlights) -> Document:
+    """The document cut, with the summary that there is for the whole of it."""
+    return with_highlights(cut(document), highlights)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import glob
 import re
+from functools import partial
 from pathlib import Path
 
 import datasets
 
-from squish_pl.data.readers import READERS, kind, read_records
+from squish_pl.data.readers import READERS, TEXT, kind, no_text, read_records, text_fields_in, with_text
 from squish_pl.errors import DataError
 
 SAMPLES = "samples"
+SAMPLES_PREFIX = f"{SAMPLES}:"
 SAMPLES_FOLDER = Path(__file__).parent / "samples"
 HUB_PREFIX = "hub://"
 
@@ -21,21 +23,25 @@ _OFFLINE = (
 )
 
 
-def open_source(spec: str, split: str = "train") -> datasets.IterableDataset:
+def open_source(spec: str, split: str = "train", text_field: str | None = None) -> datasets.IterableDataset:
     """Opens documents as a stream of records with the field `text` and, where known, `url` and `timestamp`.
 
     Args:
-        spec: "samples" for the package's own articles; "hub://<owner>/<name>[/<config>]" for a dataset of the
-            Hugging Face hub, which is streamed and never downloaded whole; a file, a folder or a glob pattern.
+        spec: "samples" for the package's own articles, "samples:KIND" for its other documents;
+            "hub://<owner>/<name>[/<config>]" for a dataset of the Hugging Face hub, which is streamed and never
+            downloaded whole; a file, a folder or a glob pattern.
         split: "train" or "validation". Files have no splits: all of them are read whatever it is.
+        text_field: The field with the document; by default `text`, or in records without a text a chat's (see
+            `transcripts`).
 
     Raises:
         DataError: The documents cannot be found. What cannot be read comes as a record that says so, see `readers`.
     """
     if is_hub(spec):
-        return _open_hub(spec, split)
+        return _open_hub(spec, split, text_field)
     files = [str(path) for path in find_files(spec, split)]
-    return datasets.IterableDataset.from_generator(read_records, gen_kwargs={"files": files, "first": files[0]})
+    arguments = {"files": files, "first": files[0], "text_field": text_field}
+    return datasets.IterableDataset.from_generator(read_records, gen_kwargs=arguments)
 
 
 def is_hub(spec: str) -> bool:
@@ -45,7 +51,7 @@ def is_hub(spec: str) -> bool:
 
 def has_validation_split(spec: str) -> bool:
     """Whether the source itself says which documents are for validation."""
-    return spec == SAMPLES or is_hub(spec)
+    return spec == SAMPLES or spec.startswith(SAMPLES_PREFIX) or is_hub(spec)
 
 
 def parse_hub(spec: str) -> tuple[str, str | None]:
@@ -66,8 +72,8 @@ def find_files(spec: str, split: str = "train") -> list[Path]:
     Raises:
         DataError: There are none, or they cannot be read together.
     """
-    if spec == SAMPLES:
-        return [SAMPLES_FOLDER / f"{split}.jsonl"]
+    if spec == SAMPLES or spec.startswith(SAMPLES_PREFIX):
+        return [_sample_file(spec.removeprefix(SAMPLES).removeprefix(":"), split)]
     path = Path(spec).expanduser()
     if path.is_dir():
         try:
@@ -86,6 +92,18 @@ def find_files(spec: str, split: str = "train") -> list[Path]:
     return _readable(spec, sorted(found))
 
 
+def _sample_file(kind: str, split: str) -> Path:
+    """The package's own articles where no kind is named."""
+    file = SAMPLES_FOLDER / (f"{kind}-{split}.jsonl" if kind else f"{split}.jsonl")
+    if not file.is_file():
+        kinds = sorted(path.name.removesuffix("-train.jsonl") for path in SAMPLES_FOLDER.glob("*-train.jsonl"))
+        raise DataError(
+            f"the package has no samples of the kind {kind!r}: expected {SAMPLES!r} for its articles, or "
+            + ", ".join(SAMPLES_PREFIX + name for name in kinds)
+        )
+    return file
+
+
 def _readable(spec: str, found: list[Path]) -> list[Path]:
     """Those of the files that we read, all of them text files or none."""
     files = [path for path in found if kind(path) is not None]
@@ -102,13 +120,14 @@ def _readable(spec: str, found: list[Path]) -> list[Path]:
     return files
 
 
-def _open_hub(spec: str, split: str) -> datasets.IterableDataset:
+def _open_hub(spec: str, split: str, text_field: str | None) -> datasets.IterableDataset:
     name, config = parse_hub(spec)
     try:
         source = datasets.load_dataset(name, config, split=split, streaming=True)
     except Exception as error:  # whatever goes wrong in there, the user needs to know the same
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise DataError(f"cannot open the split {split!r} of {spec}: {reason.rstrip('.')}. {_OFFLINE}") from None
-    if source.column_names is not None and "text" not in source.column_names:
-        raise DataError(f"{spec} has no column `text`; its columns are: {', '.join(source.column_names)}")
-    return source
+    fields = None if source.column_names is None else text_fields_in(source.column_names, text_field)
+    if fields == []:
+        raise DataError(no_text(spec, source.column_names, text_field, "column"))
+    return source if fields == [TEXT] else source.map(partial(with_text, text_field=text_field))

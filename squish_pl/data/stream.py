@@ -4,14 +4,15 @@
 
 A window is the next `shuffle_window` documents that may be trained on, permuted by a seed of its own. The position of
 a shard is therefore small and exact: where the source stood when the window began, how many records had been skipped
-by then, and how much of the window was handed out.
+by then, and how much of the window was handed out. Several sources are mixed in `mixture`.
 """
 
 from __future__ import annotations
 
+import abc
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -24,6 +25,8 @@ from squish_pl.data.filters import HeldOut, Selection, read_documents
 from squish_pl.data.skipped import Skipped
 from squish_pl.errors import DataError, SquishError
 from squish_pl.types import Document, DocumentBatch
+
+Position = dict[str, Any]  #: the place after a document, as plain values
 
 
 @dataclass
@@ -43,15 +46,63 @@ class Progress:
         self.batches += 1
         self.shards.update(batch.position)
 
-    def skipped(self, shards: Collection[str]) -> int:
-        """Records of some shards that could not be read, up to the last window that was trained on."""
-        return sum(self.shards[shard].get("skipped", 0) for shard in shards if shard in self.shards)
 
-
-class DocumentStream(IterableDataset[DocumentBatch]):
-    """Yields batches for ever, epoch after epoch, each time starting after `progress`.
+class BatchStream(IterableDataset[DocumentBatch], abc.ABC):
+    """Yields batches for ever, each time starting after `progress`.
 
     Every data worker of every rank reads a shard of its own. Use it with `StreamLoader`.
+
+    Args:
+        batch_size: Documents of a batch.
+        rank: This process among all training processes.
+        world_size: Number of training processes.
+        progress: Where to begin; read whenever an iteration starts, never written.
+    """
+
+    def __init__(
+        self, batch_size: int = 8, rank: int = 0, world_size: int = 1, progress: Progress | None = None
+    ) -> None:
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world_size = world_size
+        self.progress = progress or Progress()
+
+    @abc.abstractmethod
+    def documents(
+        self, shard: int, shards: int, position: Position | None = None
+    ) -> Iterator[tuple[Document, Position]]:
+        """Yields the documents of a shard for ever, each with the position after it.
+
+        Args:
+            shard: Which one.
+            shards: How many there are.
+            position: Where to begin; None for the beginning.
+
+        Raises:
+            DataError: There are none.
+        """
+
+    def __iter__(self) -> Iterator[DocumentBatch]:
+        worker = get_worker_info()
+        if worker is None:
+            yield from self._batches(worker=0, workers=1)
+            return
+        try:
+            yield from self._batches(worker.id, worker.num_workers)
+        except SquishError as error:
+            yield error  # type: ignore[misc]  # for StreamLoader, which raises it
+
+    def _batches(self, worker: int, workers: int) -> Iterator[DocumentBatch]:
+        # The loader always asks worker 0 first. Batch b is shard b % workers' turn, also when b is not the first.
+        shard = self.rank * workers + (worker + self.progress.batches) % workers
+        stream = self.documents(shard, self.world_size * workers, self.progress.shards.get(str(shard)))
+        while True:
+            batch = list(islice(stream, self.batch_size))
+            yield DocumentBatch([document for document, _ in batch], {str(shard): batch[-1][1]})
+
+
+class DocumentStream(BatchStream):
+    """The documents of one source, epoch after epoch.
 
     Args:
         source: Records of all shards.
@@ -83,42 +134,23 @@ class DocumentStream(IterableDataset[DocumentBatch]):
         progress: Progress | None = None,
         max_bad_share: float = 0.01,
     ) -> None:
+        super().__init__(batch_size, rank, world_size, progress)
         self.source = source
         self.name = name
-        self.batch_size = batch_size
         self.selection = selection or Selection()
         self.held_out = held_out or HeldOut()
         self.cut = cut
         self.shuffle_window = max(1, shuffle_window)
         self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.progress = progress or Progress()
         self.max_bad_share = max_bad_share
 
-    def __iter__(self) -> Iterator[DocumentBatch]:
-        worker = get_worker_info()
-        if worker is None:
-            yield from self._batches(worker=0, workers=1)
-            return
-        try:
-            yield from self._batches(worker.id, worker.num_workers)
-        except SquishError as error:
-            yield error  # type: ignore[misc]  # for StreamLoader, which raises it
-
-    def _batches(self, worker: int, workers: int) -> Iterator[DocumentBatch]:
-        # The loader always asks worker 0 first. Batch b is shard b % workers' turn, also when b is not the first.
-        shard = self.rank * workers + (worker + self.progress.batches) % workers
-        stream = self._documents(shard, self.world_size * workers)
-        while True:
-            batch = list(islice(stream, self.batch_size))
-            yield DocumentBatch([document for document, _ in batch], {str(shard): batch[-1][1]})
-
-    def _documents(self, shard: int, shards: int) -> Iterator[tuple[Document, dict[str, Any]]]:
-        """Yields the documents of a shard, each with the position after it."""
+    def documents(
+        self, shard: int, shards: int, position: Position | None = None
+    ) -> Iterator[tuple[Document, Position]]:
+        """Yields the documents of a shard, each with the position after it; see `BatchStream`."""
         source = split_dataset_by_node(self.source, rank=shard, world_size=shards)
         beginning = source.state_dict()
-        position = self.progress.shards.get(str(shard)) or {"epoch": 0, "window": 0, "offset": 0, "source": beginning}
+        position = position or {"epoch": 0, "window": 0, "offset": 0, "source": beginning}
         epoch, number, offset, state = (position[key] for key in ("epoch", "window", "offset", "source"))
         skipped = Skipped(self.name, self.max_bad_share, **position.get("counts", {}))
         while True:
@@ -172,7 +204,7 @@ class DocumentStream(IterableDataset[DocumentBatch]):
 
 
 class StreamLoader(DataLoader[DocumentBatch]):
-    """A loader of a `DocumentStream`'s batches, in an order that does not depend on the workers' speed.
+    """A loader of a stream's batches, in an order that does not depend on the workers' speed.
 
     An error in a worker reaches the caller as it is, without a traceback pasted into its message.
 
@@ -181,7 +213,7 @@ class StreamLoader(DataLoader[DocumentBatch]):
         num_workers: Processes that read ahead; 0 reads in the caller's process.
     """
 
-    def __init__(self, stream: DocumentStream, num_workers: int = 0) -> None:
+    def __init__(self, stream: BatchStream, num_workers: int = 0) -> None:
         super().__init__(stream, batch_size=None, num_workers=num_workers)
 
     def __iter__(self) -> Iterator[DocumentBatch]:  # type: ignore[override]

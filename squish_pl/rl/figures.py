@@ -56,6 +56,19 @@ def reward_figures(groups: Sequence[GroupRewards], scores: Sequence[Scores]) -> 
     }
 
 
+def source_figures(groups: Sequence[Rollouts], scores: Sequence[Scores]) -> dict[str, float]:
+    """Mean scores of each source's documents, where they come from several."""
+    found: dict[str, list[Scores]] = {}
+    for group, one in zip(groups, scores, strict=True):
+        if name := group.prompt.document.source:
+            found.setdefault(name, []).append(one)
+    return {
+        f"source/{name}/{key}": float(torch.stack(values).mean())
+        for name, own in found.items()
+        for key, values in (("squish", [s.score for s in own]), ("novel", [s.novel_score for s in own]))
+    }
+
+
 OF_EVERY_PASS = {"grad_norm", "entropy", "sampling_gap"}  #: figures under `policy/`, whatever the loss
 
 

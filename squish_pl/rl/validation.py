@@ -1,14 +1,15 @@
 """Validation: one summary for every document and budget, scored beside the copying baseline, and by an audit.
 
 Keys of the dashboard: `squish`, `novel` and each measure's; `lead_<key>` (`lead` for `squish`) is the same of the
-document's opening, `audit_<key>` the same under the audit reference. Beside them stand the shares (`SHARES`).
+document's opening, `audit_<key>` the same under the audit reference. Beside them stand the shares (`SHARES`), and
+of documents of several sources the keys and shares of each, `source/<name>/<key>`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Optional
 
@@ -30,6 +31,7 @@ from squish_pl.types import Document, Finish, Rollouts, Scores
 MONITORED = "squish"  #: the key by which the best adapter is chosen where none is named
 SHARES = ("parsed", "within_budget", "length_used", "copied")  #: what tells how summaries are written, not how good
 _TAKEN = ("squish", "novel", "lead", *SHARES)
+_SOURCES = "val/source/"  #: how the figures of a source's documents begin
 _PREFIXES, _SUFFIXES = ("lead_", "audit_"), ("_low", "_high")
 
 
@@ -94,6 +96,7 @@ class Validated:
         scores: By the dashboard's key: `squish`, `novel` and the measures'; `lead`, `lead_novel`, ... of the document's
             own opening cut to the budget; `audit_squish`, ... under the audit reference, where there is one. NaN where
             a measure without a zero has no value.
+        source: Name of the document's source, where there are several.
     """
 
     document_id: str
@@ -105,6 +108,7 @@ class Validated:
     length_used: float
     copied: float
     scores: dict[str, float]
+    source: str = ""
 
 
 class Baseline:
@@ -166,6 +170,7 @@ class Validator:
                     within_budget=bool(score.within_budget[0]) and bool(group.summaries[0]),
                     **_manner(group, self.scorer),
                     scores=named,
+                    source=document.source,
                 )
             )
 
@@ -202,7 +207,21 @@ def summarise(lines: Sequence[Validated], scorer: Scorer) -> dict[str, float]:
     for budget in budgets:
         shares = _shares([line for line in lines if line.budget == budget])
         figures |= {f"val/{name}@{budget}": share for name, share in shares.items()}
-    return figures | {f"val/{name}": share for name, share in _shares(lines).items()}
+    figures |= {f"val/{name}": share for name, share in _shares(lines).items()}
+    return figures | _of_sources(lines, scorer)
+
+
+def _of_sources(lines: Sequence[Validated], scorer: Scorer) -> dict[str, float]:
+    """The policy's own figures of each source's documents, without their intervals; none where there is no list."""
+    wanted = {*own_keys(lines[0].scores), *SHARES}
+    found = {}
+    for source in dict.fromkeys(line.source for line in lines if line.source):
+        own = summarise([replace(line, source="") for line in lines if line.source == source], scorer)
+        for figure, value in own.items():
+            name = figure.removeprefix("val/")
+            if name.split("@", 1)[0] in wanted:
+                found[f"{_SOURCES}{source}/{name}"] = value
+    return found
 
 
 def _shares(lines: Sequence[Validated]) -> dict[str, float]:
@@ -250,7 +269,8 @@ def monitored_key(figure: str) -> str:
 
 def keys_of(figures: Mapping[str, float]) -> list[str]:
     """The keys that the figures of a validation are about, those of opening and audit left out."""
-    means = dict.fromkeys(figure[4:].split("@", 1)[0] for figure in figures if "@" in figure)
+    of_all = (figure for figure in figures if "@" in figure and not figure.startswith(_SOURCES))
+    means = dict.fromkeys(figure[4:].split("@", 1)[0] for figure in of_all)
     return [key for key in own_keys(means) if not key.endswith(_SUFFIXES) and key not in SHARES]
 
 

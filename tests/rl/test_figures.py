@@ -7,7 +7,7 @@ import torch
 from groups import make_group, make_scores
 
 from squish_pl.errors import ConfigError
-from squish_pl.rl.figures import PassTotals, policy_figures, reward_figures, rollout_figures
+from squish_pl.rl.figures import PassTotals, policy_figures, reward_figures, rollout_figures, source_figures
 from squish_pl.rl.losses import LossParts
 from squish_pl.rl.rewards import GroupRewards
 from squish_pl.types import Finish
@@ -49,6 +49,23 @@ def group_of(total, valid, **parts):
     valid = torch.tensor(valid)
     parts_ = {name: double(part) for name, part in parts.items()}
     return GroupRewards(double(total), valid, parts_, valid)
+
+
+def test_scores_by_source():
+    groups = [make_group([1, 1], source=name) for name in ("news", "chats", "news", "")]
+    scores = [
+        make_scores([0.1, 0.4], novel=[0.0, 0.2]),
+        make_scores([0.6, 0.8], novel=[0.3, 0.1]),
+        make_scores([0.0, 0.3], novel=[0.0, 0.0]),
+        make_scores([9.0, 9.0]),
+    ]
+    assert source_figures(groups, scores) == {
+        "source/news/squish": pytest.approx(0.2),  # 0.1, 0.4, 0 and 0.3
+        "source/news/novel": pytest.approx(0.05),
+        "source/chats/squish": pytest.approx(0.7),
+        "source/chats/novel": pytest.approx(0.2),
+    }
+    assert source_figures(groups[3:], scores[3:]) == {}
 
 
 def test_rewards():

@@ -95,6 +95,38 @@ def test_means_over_documents_then_budgets():
     assert estimate_of(figures, "squish", "10%") == (pytest.approx(0.025), low, high)
 
 
+def test_figures_of_each_source():
+    nan = math.nan
+    news = [
+        changed(LINE, {"squish": 0.1}, source="news", length_used=0.5),
+        changed(LINE, {"squish": 0.4}, document_id="two", source="news", within_budget=False, length_used=1.5),
+        changed(LINE, {"squish": 0.2}, budget="5%", source="news", summary=None, copied=nan, within_budget=False),
+    ]
+    chats = [changed(LINE, {"squish": 0.7}, document_id="three", source="chats", copied=0.75)]
+    figures = summarise([*news, *chats], Said())
+    own = {key: value for key, value in figures.items() if key.startswith("val/source/")}
+    assert own == pytest.approx(
+        {
+            "val/source/news/squish@10%": 0.25, "val/source/news/squish@5%": 0.2, "val/source/news/squish": 0.225,
+            "val/source/news/novel@10%": 0.02, "val/source/news/novel@5%": 0.02, "val/source/news/novel": 0.02,
+            "val/source/news/parsed@10%": 1, "val/source/news/parsed@5%": 0, "val/source/news/parsed": 2 / 3,
+            "val/source/news/within_budget@10%": 0.5, "val/source/news/within_budget@5%": 0,
+            "val/source/news/within_budget": 1 / 3,
+            "val/source/news/length_used@10%": 0.5, "val/source/news/length_used": 0.5,
+            "val/source/news/copied@10%": 0.25, "val/source/news/copied": 0.25,
+            "val/source/chats/squish@10%": 0.7, "val/source/chats/squish": 0.7,
+            "val/source/chats/novel@10%": 0.02, "val/source/chats/novel": 0.02,
+            "val/source/chats/parsed@10%": 1, "val/source/chats/parsed": 1,
+            "val/source/chats/within_budget@10%": 1, "val/source/chats/within_budget": 1,
+            "val/source/chats/length_used@10%": 0.5, "val/source/chats/length_used": 0.5,
+            "val/source/chats/copied@10%": 0.75, "val/source/chats/copied": 0.75,
+        }
+    )  # fmt: skip
+    without = summarise([dataclasses.replace(line, source="") for line in [*news, *chats]], Said())
+    assert figures == without | own  # the others are as before
+    assert (keys_of(figures), budgets_of(figures)) == (keys_of(without), budgets_of(without))
+
+
 def test_a_single_document_has_no_interval():
     figures = summarise([LINE], Said())
     assert not [key for key in figures if "_low" in key or "_high" in key]
