@@ -65,7 +65,10 @@ class SharedPrefixDecoder(Decoder):
     def keep(self, rows: Tensor) -> None:
         owner = torch.repeat_interleave(torch.arange(len(self._rows)), torch.tensor(self._rows))
         self._rows = torch.bincount(owner[rows.cpu()], minlength=len(self._rows)).tolist()
-        self._own = {layer: (k[rows], v[rows]) for layer, (k, v) in self._own.items()}
+        for layer in list(self._own):  # one tensor at a time: all of them together would be held twice
+            k, v = self._own.pop(layer)
+            k = k[rows]
+            self._own[layer] = k, v[rows]
         self._position = self._position[rows]
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
