@@ -110,7 +110,7 @@ def choose_compiling(backbone: Backbone, wanted: Compiling) -> None:
 def _problem_in_trial(policy: PolicyView, *trials: Callable[[], tuple[float, float]]) -> str | None:
     """What the trials' (difference in nats, relative difference of gradients) say; None if all is well."""
     try:
-        with torch.inference_mode(False):  # validation may come first
+        with torch.inference_mode(False), policy.without_dropout():  # validation may come first
             results = [trial() for trial in trials]
     except Exception as error:
         return f"a trial failed ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"

@@ -144,7 +144,7 @@ class Costs:
         before = self._backbone.checkpointed_layers
         self._backbone.checkpoint_layers(checkpointed)
         try:
-            with AllocationTracker() as tracker:
+            with self._backbone.mode(training=True), AllocationTracker() as tracker:
                 hidden = self._hidden(tokens)
                 kept = tracker.live
                 # gradients are returned, not accumulated: a pass may be under way
