@@ -24,6 +24,7 @@ from squish_pl.policy.backbone import PolicyView
 from squish_pl.policy.caps import completion_caps
 from squish_pl.policy.passes import Decoder
 from squish_pl.policy.prompts import PromptTemplate
+from squish_pl.policy.reading import Pieces, room_left
 from squish_pl.types import Finish, Prompt, Rollouts, pad_rows
 
 
@@ -142,7 +143,8 @@ def sample(
     """
     with policy.generating() as model:
         ends, context = _end_tokens(model), context_length(policy.config)
-        watches = [_Watch(prompt, template, tokenizer, counter, ends) for prompt in prompts]
+        pieces = Pieces(tokenizer, tokenizer if counter is None else counter, template.close_tag)
+        watches = [_Watch(prompt, template, tokenizer, counter, ends, pieces) for prompt in prompts]
         caps = completion_caps(prompts, settings.max_new_tokens, template, tokenizer, context, counter)
         decoder = policy.passes.decoder(model, group_size, max(caps))
         return _decode(decoder, watches, caps, settings.temperature, seeds)
@@ -163,34 +165,44 @@ class _Watch:
         tokenizer: PreTrainedTokenizerBase,
         counter: PreTrainedTokenizerBase | None = None,
         ends: Iterable[int] = (),
+        pieces: Pieces | None = None,
     ) -> None:
         self.prompt, self.template, self.tokenizer = prompt, template, tokenizer
         self.counter = tokenizer if counter is None else counter
         self.limit = prompt.budget.limit(prompt.document.text, self.counter)
         self.end_tokens = {tokenizer.eos_token_id, *ends}
+        self.pieces = Pieces(tokenizer, self.counter, template.close_tag) if pieces is None else pieces
 
     def text(self, token_ids: list[int]) -> str:
         return completion_text(self.tokenizer, token_ids)
 
-    def finish(self, token_ids: list[int], max_new_tokens: int) -> Finish | None:
-        """Why a completion ends here; None if it goes on."""
+    def finish(self, completion: _Completion, max_new_tokens: int) -> Finish | None:
+        """Why a completion ends here; None if it goes on. It is read where its last token can end it (`reading`)."""
+        token_ids = completion.tokens
         ended = token_ids[-1] in self.end_tokens
+        capped = Finish.CAPPED if len(token_ids) >= max_new_tokens else None
+        completion.room -= self.pieces.most(token_ids[-1], self.prompt.budget.unit)
+        if completion.room >= 0 and not ended and not self.pieces.may_close(token_ids[-1]):
+            return capped
         text = self.text(token_ids)
         if self.template.parse(text, ended) is not None:
             return Finish.CLOSED
         if ended:
             return Finish.ENDED
-        if self._outgrown(text):
+        settled, length = self.measure(text)
+        if length > self.limit:
             return Finish.OUTGROWN
-        return Finish.CAPPED if len(token_ids) >= max_new_tokens else None
+        completion.room = room_left(self.pieces, self.prompt.budget.unit, self.limit, text, settled, length)
+        return capped
 
-    def _outgrown(self, text: str) -> bool:
+    def measure(self, text: str) -> tuple[str, int]:
+        """(the part of an unfinished summary that is certain to stay, its length in the budget's unit)."""
         written = self.template.written_so_far(text)
         if self.prompt.budget.unit.counts_tokens:
             # the last word's tokens can still merge with what follows; earlier words' tokens are settled
             words = written.rsplit(maxsplit=1)
             written = words[0] if len(words) > 1 else ""
-        return self.prompt.budget.length(written, self.counter) > self.limit
+        return written, self.prompt.budget.length(written, self.counter)
 
     def summary(self, token_ids: list[int], finish: Finish) -> str | None:
         if finish != Finish.CLOSED:
@@ -221,7 +233,7 @@ def _decode(
             completion = completions[row]
             completion.add(token, log_prob, entropy)
             group = row // group_size
-            completion.finish = watches[group].finish(completion.tokens, caps[group])
+            completion.finish = watches[group].finish(completion, caps[group])
             if completion.finish is None:
                 going_on.append(i)
         if not going_on:
@@ -237,12 +249,13 @@ def _decode(
 
 @dataclass
 class _Completion:
-    """A row as it grows."""
+    """A row as it grows; `room` is what it can grow by before it has to be read again."""
 
     tokens: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
     entropies: list[float] = field(default_factory=list)
     finish: Finish | None = None
+    room: int = 0
 
     def add(self, token: int, log_prob: float, entropy: float) -> None:
         self.tokens.append(token)
