@@ -42,11 +42,11 @@ DOCUMENTS = [
 ]
 
 
-def make_module(dtype=torch.float64, shaken=True, **settings):
+def make_module(dtype=torch.float64, shaken=True, dropout=0.0, **settings):
     defaults = {"rollout": ROLLOUT, "validation": ValidationSettings(["60%"]), "prompt": PROMPT}
     module = SquishModule(**(defaults | settings))
     tokenizer = make_byte_tokenizer()
-    lora = LoraSettings(r=4, alpha=8)
+    lora = LoraSettings(r=4, alpha=8, dropout=dropout)
     backbone = Backbone(make_tiny_model("qwen3", dtype), tokenizer, lora)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -73,6 +73,20 @@ def gradients(module, rows):
     module.zero_grad()
     totals = module.accumulate(rows)
     return torch.cat([p.grad.flatten().double() for p in module.backbone.adapter_parameters()]), totals
+
+
+@pytest.mark.parametrize("passes", ["shared_prefix", "padded"])
+def test_with_dropout_checkpointed_layers_give_the_same_gradient(passes):
+    found = []
+    for checkpointing in ("none", "full"):
+        module = make_module(dropout=0.5, memory=MemorySettings(checkpointing=checkpointing, passes=passes))
+        rows, _, _ = make_rows(module)
+        torch.manual_seed(5)
+        found.append(gradients(module, rows)[0])
+        assert not module.backbone.model.training
+    torch.testing.assert_close(found[1], found[0], rtol=1e-12, atol=0)
+    torch.manual_seed(6)
+    assert (gradients(module, rows)[0] - found[0]).norm() > 0.1 * found[0].norm()  # there is dropout
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])

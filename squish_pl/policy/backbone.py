@@ -155,8 +155,24 @@ class Backbone(nn.Module):
         return torch.autocast(device, self._lm.model.dtype) if self._half and device != "meta" else nullcontext()
 
     @contextmanager
+    def without_dropout(self) -> Iterator[None]:
+        """Switches dropout off for a while, for passes that are compared."""
+        layers = [(module, module.p) for module in self.model.modules() if isinstance(module, nn.Dropout)]
+        for layer, _ in layers:
+            layer.p = 0.0
+        try:
+            yield
+        finally:
+            for layer, p in layers:
+                layer.p = p
+
+    @contextmanager
     def mode(self, training: bool) -> Iterator[None]:
-        """Sets training or evaluation mode for a while."""
+        """Sets training or evaluation mode for a while.
+
+        A policy pass stays in training mode until its backward has ended: layers that compute their activations again
+        would do it without the adapter's dropout otherwise.
+        """
         before = self.model.training
         if before != training:
             self.model.train(training)
@@ -193,6 +209,10 @@ class PolicyView:
     def has_passes(self) -> bool:
         """Whether a way was chosen."""
         return self._passes is not None
+
+    def without_dropout(self) -> AbstractContextManager[None]:
+        """See `Backbone.without_dropout`."""
+        return self._backbone().without_dropout()
 
     def parameters(self) -> list[nn.Parameter]:
         """The adapter's: those that learn."""

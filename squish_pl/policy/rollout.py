@@ -8,6 +8,7 @@ the model writes its end token, or at the cap. The tokens' log-probs are those o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
@@ -22,8 +23,10 @@ from squish_pl.lm.language_model import context_length
 from squish_pl.lm.log_probs import log_probs_of_logits
 from squish_pl.policy.backbone import PolicyView
 from squish_pl.policy.caps import completion_caps
+from squish_pl.policy.drawing import Numbers, draw
 from squish_pl.policy.passes import Decoder
 from squish_pl.policy.prompts import PromptTemplate
+from squish_pl.policy.reading import Pieces, room_left
 from squish_pl.types import Finish, Prompt, Rollouts, pad_rows
 
 
@@ -142,7 +145,8 @@ def sample(
     """
     with policy.generating() as model:
         ends, context = _end_tokens(model), context_length(policy.config)
-        watches = [_Watch(prompt, template, tokenizer, counter, ends) for prompt in prompts]
+        pieces = Pieces(tokenizer, tokenizer if counter is None else counter, template.close_tag)
+        watches = [_Watch(prompt, template, tokenizer, counter, ends, pieces) for prompt in prompts]
         caps = completion_caps(prompts, settings.max_new_tokens, template, tokenizer, context, counter)
         decoder = policy.passes.decoder(model, group_size, max(caps))
         return _decode(decoder, watches, caps, settings.temperature, seeds)
@@ -163,34 +167,44 @@ class _Watch:
         tokenizer: PreTrainedTokenizerBase,
         counter: PreTrainedTokenizerBase | None = None,
         ends: Iterable[int] = (),
+        pieces: Pieces | None = None,
     ) -> None:
         self.prompt, self.template, self.tokenizer = prompt, template, tokenizer
         self.counter = tokenizer if counter is None else counter
         self.limit = prompt.budget.limit(prompt.document.text, self.counter)
         self.end_tokens = {tokenizer.eos_token_id, *ends}
+        self.pieces = Pieces(tokenizer, self.counter, template.close_tag) if pieces is None else pieces
 
     def text(self, token_ids: list[int]) -> str:
         return completion_text(self.tokenizer, token_ids)
 
-    def finish(self, token_ids: list[int], max_new_tokens: int) -> Finish | None:
-        """Why a completion ends here; None if it goes on."""
+    def finish(self, completion: _Completion, max_new_tokens: int) -> Finish | None:
+        """Why a completion ends here; None if it goes on. It is read where its last token can end it (`reading`)."""
+        token_ids = completion.tokens
         ended = token_ids[-1] in self.end_tokens
+        capped = Finish.CAPPED if len(token_ids) >= max_new_tokens else None
+        completion.room -= self.pieces.most(token_ids[-1], self.prompt.budget.unit)
+        if completion.room >= 0 and not ended and not self.pieces.may_close(token_ids[-1]):
+            return capped
         text = self.text(token_ids)
         if self.template.parse(text, ended) is not None:
             return Finish.CLOSED
         if ended:
             return Finish.ENDED
-        if self._outgrown(text):
+        settled, length = self.measure(text)
+        if length > self.limit:
             return Finish.OUTGROWN
-        return Finish.CAPPED if len(token_ids) >= max_new_tokens else None
+        completion.room = room_left(self.pieces, self.prompt.budget.unit, self.limit, text, settled, length)
+        return capped
 
-    def _outgrown(self, text: str) -> bool:
+    def measure(self, text: str) -> tuple[str, int]:
+        """(the part of an unfinished summary that is certain to stay, its length in the budget's unit)."""
         written = self.template.written_so_far(text)
         if self.prompt.budget.unit.counts_tokens:
             # the last word's tokens can still merge with what follows; earlier words' tokens are settled
             words = written.rsplit(maxsplit=1)
             written = words[0] if len(words) > 1 else ""
-        return self.prompt.budget.length(written, self.counter) > self.limit
+        return written, self.prompt.budget.length(written, self.counter)
 
     def summary(self, token_ids: list[int], finish: Finish) -> str | None:
         if finish != Finish.CLOSED:
@@ -208,20 +222,25 @@ def _decode(
     decoder: Decoder, watches: list[_Watch], caps: Sequence[int], temperature: float, seeds: Sequence[int]
 ) -> list[Rollouts]:
     group_size = decoder.group_size
-    generators = [torch.Generator(device=decoder.device).manual_seed(seed) for seed in seeds]
+    numbers = Numbers(seeds, decoder.device)
     completions = [_Completion() for _ in range(len(watches) * group_size)]
     left = torch.arange(len(completions))  # rows that have not ended, in the decoder's order
     logits = decoder.prefill([watch.prompt for watch in watches])
     while True:
-        drawn = _draw(logits, temperature, generators, group_size, left)
+        drawn = _draw(logits, temperature, numbers, group_size, left)
+        # read back at once: each time would wait for the device
+        told = torch.stack([x.double() for x in drawn]).tolist()
+        if any(map(math.isnan, told[1])):
+            raise ModelError(
+                "the model's logits are not finite: try another dtype, or in training a lower "
+                "model.optimizer.learning_rate"
+            )
         going_on = []
-        for i, (row, token, log_prob, entropy) in enumerate(
-            zip(left.tolist(), *(x.tolist() for x in drawn), strict=True)
-        ):
+        for i, (row, token, log_prob, entropy) in enumerate(zip(left.tolist(), *told, strict=True)):
             completion = completions[row]
-            completion.add(token, log_prob, entropy)
+            completion.add(int(token), log_prob, entropy)
             group = row // group_size
-            completion.finish = watches[group].finish(completion.tokens, caps[group])
+            completion.finish = watches[group].finish(completion, caps[group])
             if completion.finish is None:
                 going_on.append(i)
         if not going_on:
@@ -230,19 +249,20 @@ def _decode(
         if len(going_on) < len(left):
             keep = torch.tensor(going_on)
             left, tokens = left[keep], tokens[keep.to(tokens.device)]
-            decoder.keep(keep.to(decoder.device))
+            decoder.keep(keep)
         logits = decoder.step(tokens)
     return [_collect(watch, completions[d * group_size : (d + 1) * group_size]) for d, watch in enumerate(watches)]
 
 
 @dataclass
 class _Completion:
-    """A row as it grows."""
+    """A row as it grows; `room` is what it can grow by before it has to be read again."""
 
     tokens: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
     entropies: list[float] = field(default_factory=list)
     finish: Finish | None = None
+    room: int = 0
 
     def add(self, token: int, log_prob: float, entropy: float) -> None:
         self.tokens.append(token)
@@ -251,26 +271,15 @@ class _Completion:
 
 
 def _draw(
-    logits: Tensor, temperature: float, generators: list[torch.Generator], group_size: int, left: Tensor
+    logits: Tensor, temperature: float, numbers: Numbers, group_size: int, left: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Draws a token for each row that is left: ([R] tokens, [R] log-probs, [R] entropies).
-
-    Every row of every group takes a number from its group's generator whether it is left or not, so a row's draws do
-    not depend on which others have ended.
-    """
+    """Draws a token for each row that is left: [R] tokens, log-probs (NaN without finite logits) and entropies."""
     if temperature == 0:
         drawn = logits.argmax(dim=-1)
         return drawn, *log_probs_of_logits(logits, drawn)
-    numbers = torch.cat([torch.rand(group_size, generator=g, device=g.device, dtype=torch.float64) for g in generators])
-    # inverse of the distribution function, in float64: float32 sums over a large vocabulary lose its tail
-    heap = torch.softmax(logits.double() / temperature, dim=-1).cumsum(dim=-1)
-    if not bool(torch.isfinite(heap[:, -1]).all()):
-        raise ModelError(
-            "the model's logits are not finite: try another dtype, or in training a lower model.optimizer.learning_rate"
-        )
-    target = numbers[left.to(numbers.device)].unsqueeze(1) * heap[:, -1:]
-    drawn = torch.searchsorted(heap, target, right=True).squeeze(1).clamp_max(logits.shape[1] - 1)
-    return drawn, *log_probs_of_logits(logits, drawn, temperature)
+    drawn, finite = draw(logits, temperature, numbers.next(group_size, left))
+    log_probs, entropies = log_probs_of_logits(logits, drawn, temperature)
+    return drawn, log_probs.masked_fill(~finite, math.nan), entropies
 
 
 def _collect(watch: _Watch, completions: Sequence[_Completion]) -> Rollouts:

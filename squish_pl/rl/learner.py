@@ -103,8 +103,9 @@ class Learner:
             for parameter in self.backbone.adapter_parameters():
                 parameter.grad = None  # a slice that ran out of memory may have left a part of its own
             totals = PassTotals()
-            for part in micro_batches(rows, self._tokens, self.plan.learning.value, self.plan.whole):
-                self._learn(part, first, totals)
+            with self.backbone.mode(training=True):  # until backward has ended, which may compute layers again
+                for part in micro_batches(rows, self._tokens, self.plan.learning.value, self.plan.whole):
+                    self._learn(part, first, totals)
             return totals
 
         if self.control is not None:

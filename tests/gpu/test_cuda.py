@@ -12,6 +12,7 @@ from squish_pl.budget import Budget
 from squish_pl.lm.halving import Limit, within
 from squish_pl.lm.log_probs import wide_logits
 from squish_pl.policy.adapter import LoraSettings
+from squish_pl.policy.attention_check import TOLERANCES, operator_error
 from squish_pl.policy.backbone import Backbone
 from squish_pl.policy.memory.costs import Costs
 from squish_pl.policy.memory.plan import MemorySettings
@@ -76,16 +77,21 @@ def test_the_head_hands_out_float32(dtype):
         assert model(input_ids=torch.arange(5, device="cuda").unsqueeze(0)).logits.dtype == torch.float32
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.05), (torch.float16, 0.02)])
-def test_the_shared_prefix_way_is_as_near_to_float32_as_the_padded_way(dtype, tolerance):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("heads", "key_heads", "size"), [(4, 2, 64), (16, 8, 128), (9, 3, 64)])
+def test_the_operator_is_right(heads, key_heads, size, dtype):
+    assert operator_error(heads, key_heads, size, dtype, torch.device("cuda")) < TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_shared_prefix_way_is_as_near_to_float32_as_the_padded_way(dtype):
     rows = make_rows([(700, [64, 1, 130, 7]), (33, [5, 2]), (1, [3, 3])])
     exact = one_pass(make_backbone(torch.float32), PaddedPasses, rows)
     backbone = make_backbone(dtype)
     ours, theirs = (one_pass(backbone, way, rows) for way in (SharedPrefixPasses, PaddedPasses))
     for mine, other, expected in zip(ours, theirs, exact, strict=True):
-        distance = (mine - expected).norm() / expected.norm()
-        assert distance < tolerance
-        assert distance < 1.5 * (other - expected).norm() / expected.norm() + 1e-4
+        # how far that is depends on the model, for gradients 14 % in bfloat16: the padded way is the measure
+        assert (mine - expected).norm() < 1.2 * (other - expected).norm() + 1e-4 * expected.norm()
 
 
 def test_the_trial_finds_the_kernels_right():
@@ -93,20 +99,19 @@ def test_the_trial_finds_the_kernels_right():
     assert shared_prefix_problem(backbone.policy, SharedPrefixPasses(backbone.policy)) is None
 
 
-def test_greedy_rollouts_equal_generate():
+def test_greedy_rollouts_take_the_likeliest_tokens():
     backbone = make_backbone(torch.bfloat16, shaken=0.0)
     choose_passes(backbone.policy, "shared_prefix")
     prompt = TEMPLATE.build(Document("A short one."), Budget.parse("1000 chars"), backbone.tokenizer)
     settings = SamplingSettings(0.0, max_new_tokens=16)
     (group,) = sample(backbone.policy, backbone.tokenizer, TEMPLATE, [prompt], 1, settings, [0])
-    ids = torch.tensor([prompt.token_ids], device="cuda")
-    with backbone.policy.generating() as model:
-        expected = model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False, pad_token_id=0
-        )[0, ids.shape[1] :]
-    # bfloat16 may break a tie otherwise: the first tokens have to agree
     mine = group.token_ids[0][group.mask[0]].tolist()
-    assert mine[:4] == expected.tolist()[:4]
+    with backbone.policy.generating() as model:
+        ids = torch.tensor([[*prompt.token_ids, *mine]], device="cuda")
+        log_p = model(input_ids=ids, use_cache=False).logits[0, len(prompt.token_ids) - 1 : -1].float().log_softmax(-1)
+    # a step of bfloat16 may part two tokens otherwise than here; any other token is whole nats away
+    chosen = log_p.gather(1, torch.tensor(mine, device="cuda").unsqueeze(1)).squeeze(1)
+    assert (log_p.amax(dim=1) - chosen).max() < 0.1
 
 
 def test_a_pass_takes_what_was_foretold():

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from squish_pl.budget import Budget
 from squish_pl.lm.tokens import encode
-from squish_pl.policy import rollout, shared_prefix
+from squish_pl.policy import prefix_decoder, rollout
 from squish_pl.policy.adapter import LoraSettings
 from squish_pl.policy.backbone import Backbone
 from squish_pl.policy.padded import PaddedPasses
@@ -34,7 +34,7 @@ def make_backbone(architecture="qwen3", dtype=torch.float64, way="shared_prefix"
 
 @pytest.fixture(autouse=True)
 def little_room(monkeypatch):
-    monkeypatch.setattr(shared_prefix, "_FIRST_ROOM", 4)  # so that buffers have to grow
+    monkeypatch.setattr(prefix_decoder, "_FIRST_ROOM", 4)  # so that buffers have to grow
 
 
 def make_prompts(tokenizer, budget="1000 chars"):
@@ -189,6 +189,10 @@ def make_bpe_tokenizer():
 BPE = make_bpe_tokenizer()
 
 
+def outgrown(watch, text):
+    return watch.measure(text)[1] > watch.limit
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.text(alphabet="the catsné京 \n</summary>", max_size=40),
@@ -199,7 +203,7 @@ def test_outgrown_is_certain(start, more, budget):
     """Whatever is written after a text that has outgrown its budget, the summary is too long."""
     prompt = Prompt(Document("x"), Budget.parse(budget), "", (1,))
     watch = rollout._Watch(prompt, TEMPLATE, BPE)
-    if TEMPLATE.close_tag in start or not watch._outgrown(start):
+    if TEMPLATE.close_tag in start or not outgrown(watch, start):
         return
     summary = TEMPLATE.parse(start + more + TEMPLATE.close_tag)
     if TEMPLATE.close_tag not in start + more:
@@ -209,17 +213,17 @@ def test_outgrown_is_certain(start, more, budget):
 def test_a_text_within_its_budget_is_never_called_outgrown():
     for budget, text in (("5 chars", " 12345 </summ"), ("3 tokens", "the cat sat")):
         watch = rollout._Watch(Prompt(Document("x"), Budget.parse(budget), "", (1,)), TEMPLATE, BPE)
-        assert not watch._outgrown(text)
+        assert not outgrown(watch, text)
     watch = rollout._Watch(Prompt(Document("x"), Budget.parse("5 chars"), "", (1,)), TEMPLATE, BPE)
-    assert watch._outgrown("123456")
+    assert outgrown(watch, "123456")
 
 
 def test_a_row_under_a_budget_in_bytes_ends_at_the_character_that_is_over(byte_tokenizer):
     watch = rollout._Watch(Prompt(Document("x"), Budget.parse("5 bytes"), "", (1,)), TEMPLATE, byte_tokenizer)
     ids = encode(byte_tokenizer, "東京")  # three bytes each, a token a byte
-    ends = [watch.finish(ids[: n + 1], 99) for n in range(6)]
+    ends = [watch.finish(rollout._Completion(ids[: n + 1]), 99) for n in range(6)]
     assert ends == [None] * 5 + [Finish.OUTGROWN]  # of a character that is only begun, nothing is known
-    assert watch.finish(encode(byte_tokenizer, "東é</summary>"), 99) == Finish.CLOSED
+    assert watch.finish(rollout._Completion(encode(byte_tokenizer, "東é</summary>")), 99) == Finish.CLOSED
 
 
 def test_settings():

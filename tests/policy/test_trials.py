@@ -90,6 +90,13 @@ def test_a_broken_way_is_found_out():
     assert shared_prefix_problem(policy, SteepGradient(policy)) == "a trial's gradient differed by 10%"
 
 
+def test_trials_run_without_dropout():
+    backbone = Backbone(make_tiny_model(), make_byte_tokenizer(), LoraSettings(r=2, dropout=0.5))
+    assert shared_prefix_problem(backbone.policy, SharedPrefixPasses(backbone.policy)) is None
+    layers = [module for module in backbone.model.modules() if isinstance(module, torch.nn.Dropout)]
+    assert {layer.p for layer in layers} == {0.5}
+
+
 def test_a_decoder_that_writes_nonsense_is_found_out():
     policy = make_policy(dtype=torch.float32).policy
     for passes in (PaddedPasses(policy), SharedPrefixPasses(policy)):

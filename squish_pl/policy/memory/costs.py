@@ -2,7 +2,8 @@
 
     policy pass   tokens * (per token, by the layers that are checkpointed), one slice of the output head
     scoring       tokens * per token, one slice of the output head
-    rollout       keys and values of prompts and completions + prefill of the longest prompt (padded: of all) + one draw
+    rollout       keys and values of prompts and completions, one tensor of them twice (rows leave, buffers grow)
+                  + prefill of the longest prompt (padded: of all) + one draw
 
 Flash attention holds no square matrix, so all of it is linear in the tokens.
 """
@@ -67,6 +68,7 @@ class Costs:
         """
         at_once, copies = self._backbone.policy.passes.prompts_held(prompts, rows)
         cached = (copies * prompt_tokens + rows * new_tokens) * self.cache_bytes
+        cached += cached // (2 * int(self._backbone.policy.config.num_hidden_layers))
         return int(self._forward * at_once * prompt_tokens + cached + rows * self._vocabulary * _DRAW_BYTES)
 
     @property
@@ -142,7 +144,7 @@ class Costs:
         before = self._backbone.checkpointed_layers
         self._backbone.checkpoint_layers(checkpointed)
         try:
-            with AllocationTracker() as tracker:
+            with self._backbone.mode(training=True), AllocationTracker() as tracker:
                 hidden = self._hidden(tokens)
                 kept = tracker.live
                 # gradients are returned, not accumulated: a pass may be under way

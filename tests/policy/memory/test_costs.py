@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tiny import ARCHITECTURES, make_byte_tokenizer, make_tiny_model
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from squish_pl.budget import Budget
 from squish_pl.policy.adapter import LoraSettings
@@ -81,6 +82,29 @@ def test_scoring_and_rollout_take_what_was_foretold():
     assert counted <= costs.rollout(3, 200, 12, 20) < 2 * counted
     # two layers, keys and values of two heads of eight numbers
     assert costs.cache_bytes == 2 * 2 * 2 * 8 * 4
+
+
+@pytest.mark.parametrize("way", ["shared_prefix", "padded"])
+def test_a_rollout_that_rows_leave_takes_what_was_foretold(way):
+    torch.manual_seed(0)
+    shape = make_tiny_model().config.to_dict() | {"num_hidden_layers": 8, "layer_types": None}
+    model = Qwen3ForCausalLM(Qwen3Config(**shape)).eval()
+    backbone = Backbone(model, make_byte_tokenizer(), LoraSettings(r=4))
+    choose_passes(backbone.policy, way)
+    prompts = [Prompt(Document(""), Budget.parse("1 char"), "", tuple(range(20)))] * 3
+
+    def decode():
+        with backbone.policy.generating() as model:
+            decoder = backbone.policy.passes.decoder(model, 4, 100)
+            tokens = decoder.prefill(prompts).argmax(-1)
+            for step in range(99):
+                if step in (70, 80, 90):  # near the end, when most is held
+                    tokens = tokens[1:]
+                    decoder.keep(torch.arange(1, len(tokens) + 1))
+                tokens = decoder.step(tokens).argmax(-1)
+
+    counted = peak_bytes(decode)
+    assert counted <= Costs(backbone).rollout(3, 20, 12, 100) < 1.6 * counted
 
 
 def test_counting_leaves_gradients_checkpointing_and_random_numbers_alone():
