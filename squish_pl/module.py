@@ -10,7 +10,8 @@ Rounds of the warm start, where there are any, come first: the best summaries ar
 What differs from the papers:
     - no KL penalty: the clip alone holds the policy back (as in DAPO); the reference only measures
     - the advantage is the reward minus its group's mean; dividing by the standard deviation is an option
-    - a group counts by its tokens' mean, and every document of the batch counts the same
+    - a group counts by its tokens' mean, and every document of the batch counts the same; where the policy thinks
+      before it writes, thoughts and summaries have a mean each
     - groups whose rewards are all equal are left out of the passes; they still count as documents
 """
 

@@ -3,7 +3,8 @@
     prompts [D] --prefill--> logits [D * G rows] --draw, step, draw, step--> Rollouts [D]
 
 A row ends when its summary closes, when it has certainly outgrown its budget (its score is then known to be 0), when
-the model writes its end token, or at the cap. The tokens' log-probs are those of the distribution drawn from.
+the model writes its end token, or at the cap. A thought before the summary (`PromptTemplate.thinking`) has a cap of its
+own. The tokens' log-probs are those of the distribution drawn from.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from squish_pl.policy.backbone import PolicyView
 from squish_pl.policy.caps import completion_caps
 from squish_pl.policy.passes import Decoder
 from squish_pl.policy.prompts import PromptTemplate
-from squish_pl.types import Finish, Prompt, Rollouts, pad_rows
+from squish_pl.types import Finish, Prompt, Rollouts, Thoughts, pad_rows
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class SamplingSettings:
 
     Attributes:
         temperature: Divides the logits; 0 takes the likeliest token (validation).
-        max_new_tokens: Cap on a completion; None lets its budget decide (see `policy.caps`).
+        max_new_tokens: Cap on a completion, its thought left out; None lets its budget decide (see `policy.caps`).
     """
 
     temperature: float = 1.0
@@ -51,8 +52,8 @@ class RolloutSettings:
         curriculum: Pairs (round, budget): a budget is drawn from that round on, [[0, "20%"], [100, "10%"]], one that
             is not named from the beginning. After the last of these rounds all are drawn evenly, as without it;
             validation is left alone.
-        max_new_tokens: Cap on a completion, in training, validation and prediction; by default it follows from each
-            summary's budget (see `policy.caps`).
+        max_new_tokens: Cap on a completion, its thought left out, in training, validation and prediction; by default
+            it follows from each summary's budget (see `policy.caps`).
         seed: Of budgets and samples; the command line sets it by `seed_everything`.
     """
 
@@ -148,9 +149,26 @@ def sample(
         return _decode(decoder, watches, caps, settings.temperature, seeds)
 
 
-def completion_text(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
-    """Generated tokens as text, special ones left out."""
-    return str(tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+def completion_text(
+    tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], template: PromptTemplate | None = None
+) -> str:
+    """Generated tokens as text, special ones left out, but for the one that closes the template's thought."""
+    tag = template.thinking.close_tag if template is not None and template.thinking is not None else ""
+    return _text(tokenizer, token_ids, tag, _special_id(tokenizer, tag))
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], tag: str, tag_id: int | None) -> str:
+    ids = list(token_ids)
+    if tag_id is not None and tag_id in ids:
+        place = ids.index(tag_id)
+        return _text(tokenizer, ids[:place], "", None) + tag + _text(tokenizer, ids[place + 1 :], "", None)
+    return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def _special_id(tokenizer: PreTrainedTokenizerBase, tag: str) -> int | None:
+    """The id of a tag that decoding would leave out; None where it is text."""
+    added = tokenizer.added_tokens_decoder if tag else {}
+    return next((id for id, token in added.items() if token.special and token.content == tag), None)
 
 
 class _Watch:
@@ -168,21 +186,35 @@ class _Watch:
         self.counter = tokenizer if counter is None else counter
         self.limit = prompt.budget.limit(prompt.document.text, self.counter)
         self.end_tokens = {tokenizer.eos_token_id, *ends}
+        self._tag = template.thinking.close_tag if template.thinking is not None else ""
+        self._tag_id = _special_id(tokenizer, self._tag)
+        self._window = 2 * len(self._tag.encode())  # tokens that hold the tag: each of its own has a byte or more
 
-    def text(self, token_ids: list[int]) -> str:
-        return completion_text(self.tokenizer, token_ids)
+    def text(self, completion: _Completion) -> str:
+        """What the completion says, from where its closed thought ends."""
+        start = max(0, completion.thought - self._window)
+        return self._read(completion.tokens[start:])
 
-    def finish(self, token_ids: list[int], max_new_tokens: int) -> Finish | None:
-        """Why a completion ends here; None if it goes on."""
-        ended = token_ids[-1] in self.end_tokens
-        text = self.text(token_ids)
+    def finish(self, completion: _Completion, cap: int) -> Finish | None:
+        """Why a completion ends here, under a cap on thought and summary together; None if it goes on."""
+        tokens = completion.tokens
+        ended = tokens[-1] in self.end_tokens
+        if self.template.thinking is not None and not completion.thought:
+            if self._tag in self._read(tokens[-self._window :]):
+                completion.thought = len(tokens)
+            elif ended:
+                return Finish.ENDED
+            else:
+                return Finish.THOUGHT if len(tokens) >= self.template.thought_tokens else None
+        text = self.text(completion)
         if self.template.parse(text, ended) is not None:
             return Finish.CLOSED
         if ended:
             return Finish.ENDED
         if self._outgrown(text):
             return Finish.OUTGROWN
-        return Finish.CAPPED if len(token_ids) >= max_new_tokens else None
+        written = len(tokens) - completion.thought
+        return Finish.CAPPED if written >= cap - self.template.thought_tokens else None
 
     def _outgrown(self, text: str) -> bool:
         written = self.template.written_so_far(text)
@@ -192,10 +224,23 @@ class _Watch:
             written = words[0] if len(words) > 1 else ""
         return self.prompt.budget.length(written, self.counter) > self.limit
 
-    def summary(self, token_ids: list[int], finish: Finish) -> str | None:
-        if finish != Finish.CLOSED:
+    def summary(self, completion: _Completion) -> str | None:
+        if completion.finish != Finish.CLOSED:
             return None
-        return self.template.parse(self.text(token_ids), ended=token_ids[-1] in self.end_tokens)
+        return self.template.parse(self.text(completion), ended=completion.tokens[-1] in self.end_tokens)
+
+    def thoughts(self, completions: Sequence[_Completion]) -> Thoughts | None:
+        if self.template.thinking is None:
+            return None
+        lengths = [completion.thought or len(completion.tokens) for completion in completions]
+        texts = [
+            self.template.thought(self._read(completion.tokens[:length]))
+            for completion, length in zip(completions, lengths, strict=True)
+        ]
+        return Thoughts(torch.tensor(lengths), texts)
+
+    def _read(self, token_ids: Sequence[int]) -> str:
+        return _text(self.tokenizer, token_ids, self._tag, self._tag_id)
 
 
 def _end_tokens(model: PreTrainedModel) -> set[int]:
@@ -221,7 +266,7 @@ def _decode(
             completion = completions[row]
             completion.add(token, log_prob, entropy)
             group = row // group_size
-            completion.finish = watches[group].finish(completion.tokens, caps[group])
+            completion.finish = watches[group].finish(completion, caps[group])
             if completion.finish is None:
                 going_on.append(i)
         if not going_on:
@@ -237,12 +282,13 @@ def _decode(
 
 @dataclass
 class _Completion:
-    """A row as it grows."""
+    """A row as it grows; `thought` is how many of its tokens are its thought, once that is closed."""
 
     tokens: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
     entropies: list[float] = field(default_factory=list)
     finish: Finish | None = None
+    thought: int = 0
 
     def add(self, token: int, log_prob: float, entropy: float) -> None:
         self.tokens.append(token)
@@ -275,7 +321,8 @@ def _draw(
 
 def _collect(watch: _Watch, completions: Sequence[_Completion]) -> Rollouts:
     lengths = torch.tensor([len(c.tokens) for c in completions])
-    ends = [c.finish if c.finish is not None else Finish.CAPPED for c in completions]
+    ends = [c.finish for c in completions if c.finish is not None]
+    assert len(ends) == len(completions)
     return Rollouts(
         prompt=watch.prompt,
         token_ids=pad_rows([torch.tensor(c.tokens) for c in completions]),
@@ -283,5 +330,6 @@ def _collect(watch: _Watch, completions: Sequence[_Completion]) -> Rollouts:
         log_probs=pad_rows([torch.tensor(c.log_probs) for c in completions]),
         entropies=pad_rows([torch.tensor(c.entropies) for c in completions]),
         finish=torch.tensor([int(end) for end in ends]),
-        summaries=[watch.summary(c.tokens, end) for c, end in zip(completions, ends, strict=True)],
+        summaries=[watch.summary(c) for c in completions],
+        thoughts=watch.thoughts(completions),
     )

@@ -10,15 +10,19 @@ from torch import Tensor
 from squish_pl.types import Experience, Rollouts, groups_of
 
 
-def make_experience(groups: Sequence[Rollouts], advantages: Tensor, skip: Tensor) -> list[Experience]:
+def make_experience(
+    groups: Sequence[Rollouts], advantages: Tensor, skip: Tensor, thought_share: float = 1.0
+) -> list[Experience]:
     """Flattens D groups of G completions into rows.
 
-    A skipped group still counts among the batch's documents, so leaving it out changes no gradient.
+    A skipped group still counts among the batch's documents, so leaving it out changes no gradient. The tokens of a
+    group's summaries share a weight of 1 / D, and those of its thoughts another one, however many they are.
 
     Args:
         groups: D groups.
         advantages: [D, G].
         skip: [D] bool, groups that teach nothing.
+        thought_share: What a group's thoughts count beside its summaries, which count 1.
 
     Returns:
         At most D * G rows, group by group.
@@ -28,12 +32,20 @@ def make_experience(groups: Sequence[Rollouts], advantages: Tensor, skip: Tensor
         if skip[d]:
             continue
         prompt_ids = torch.tensor(group.prompt.token_ids)
-        weight = 1.0 / (int(group.mask.sum()) * len(groups))
+        thought = group.thought_mask
+        weight = 1.0 / (max(1, int((group.mask & ~thought).sum())) * len(groups))
+        thought_weight = thought_share / (max(1, int(thought.sum())) * len(groups))
         for g in range(group.size):
             mask = group.mask[g]
             rows.append(
                 Experience(
-                    prompt_ids, group.token_ids[g][mask], group.log_probs[g][mask], float(advantages[d, g]), weight
+                    prompt_ids,
+                    group.token_ids[g][mask],
+                    group.log_probs[g][mask],
+                    float(advantages[d, g]),
+                    weight,
+                    int(thought[g].sum()),
+                    thought_weight,
                 )
             )
     return rows
