@@ -200,8 +200,8 @@ class Experience:
 
     @property
     def token_weights(self) -> Tensor:
-        """[C_i] float32, what each token counts."""
-        weights = torch.full((len(self.completion_ids),), self.weight)
+        """[C_i] float64, what each token counts."""
+        weights = torch.full((len(self.completion_ids),), self.weight, dtype=torch.float64)
         weights[: self.thought_tokens] = self.thought_weight
         return weights
 

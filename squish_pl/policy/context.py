@@ -39,7 +39,10 @@ def context_problems(
     found = []
     if max_new_tokens is not None and max_new_tokens < least:
         of = f" of data.max_tokens ({max_tokens})" if longest.endswith(("%", "% tokens")) else ""
-        what = f"a summary of {longest}{of} and its closing tag take" if longest else "the closing tag alone takes"
+        tags, alone = "closing tag", "the closing tag alone takes"
+        if prompt.thinking is not None:
+            tags, alone = "tags", "the tags alone take"
+        what = f"a summary of {longest}{of} and its {tags} take" if longest else alone
         found.append(
             f"model.rollout.max_new_tokens is {max_new_tokens}, but {what} {least} tokens: set it to {least} or more, "
             "or leave it out, and it follows from each budget"

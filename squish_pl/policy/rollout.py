@@ -9,7 +9,7 @@ own. The tokens' log-probs are those of the distribution drawn from.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
@@ -25,7 +25,8 @@ from squish_pl.policy.backbone import PolicyView
 from squish_pl.policy.caps import completion_caps
 from squish_pl.policy.passes import Decoder
 from squish_pl.policy.prompts import PromptTemplate
-from squish_pl.types import Finish, Prompt, Rollouts, Thoughts, pad_rows
+from squish_pl.policy.watch import Completion, Watch
+from squish_pl.types import Prompt, Rollouts, pad_rows
 
 
 @dataclass(frozen=True)
@@ -143,104 +144,10 @@ def sample(
     """
     with policy.generating() as model:
         ends, context = _end_tokens(model), context_length(policy.config)
-        watches = [_Watch(prompt, template, tokenizer, counter, ends) for prompt in prompts]
+        watches = [Watch(prompt, template, tokenizer, counter, ends) for prompt in prompts]
         caps = completion_caps(prompts, settings.max_new_tokens, template, tokenizer, context, counter)
         decoder = policy.passes.decoder(model, group_size, max(caps))
         return _decode(decoder, watches, caps, settings.temperature, seeds)
-
-
-def completion_text(
-    tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], template: PromptTemplate | None = None
-) -> str:
-    """Generated tokens as text, special ones left out, but for the one that closes the template's thought."""
-    tag = template.thinking.close_tag if template is not None and template.thinking is not None else ""
-    return _text(tokenizer, token_ids, tag, _special_id(tokenizer, tag))
-
-
-def _text(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int], tag: str, tag_id: int | None) -> str:
-    ids = list(token_ids)
-    if tag_id is not None and tag_id in ids:
-        place = ids.index(tag_id)
-        return _text(tokenizer, ids[:place], "", None) + tag + _text(tokenizer, ids[place + 1 :], "", None)
-    return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-
-
-def _special_id(tokenizer: PreTrainedTokenizerBase, tag: str) -> int | None:
-    """The id of a tag that decoding would leave out; None where it is text."""
-    added = tokenizer.added_tokens_decoder if tag else {}
-    return next((id for id, token in added.items() if token.special and token.content == tag), None)
-
-
-class _Watch:
-    """Reads a row's text as it grows and tells when it has to end."""
-
-    def __init__(
-        self,
-        prompt: Prompt,
-        template: PromptTemplate,
-        tokenizer: PreTrainedTokenizerBase,
-        counter: PreTrainedTokenizerBase | None = None,
-        ends: Iterable[int] = (),
-    ) -> None:
-        self.prompt, self.template, self.tokenizer = prompt, template, tokenizer
-        self.counter = tokenizer if counter is None else counter
-        self.limit = prompt.budget.limit(prompt.document.text, self.counter)
-        self.end_tokens = {tokenizer.eos_token_id, *ends}
-        self._tag = template.thinking.close_tag if template.thinking is not None else ""
-        self._tag_id = _special_id(tokenizer, self._tag)
-        self._window = 2 * len(self._tag.encode())  # tokens that hold the tag: each of its own has a byte or more
-
-    def text(self, completion: _Completion) -> str:
-        """What the completion says, from where its closed thought ends."""
-        start = max(0, completion.thought - self._window)
-        return self._read(completion.tokens[start:])
-
-    def finish(self, completion: _Completion, cap: int) -> Finish | None:
-        """Why a completion ends here, under a cap on thought and summary together; None if it goes on."""
-        tokens = completion.tokens
-        ended = tokens[-1] in self.end_tokens
-        if self.template.thinking is not None and not completion.thought:
-            if self._tag in self._read(tokens[-self._window :]):
-                completion.thought = len(tokens)
-            elif ended:
-                return Finish.ENDED
-            else:
-                return Finish.THOUGHT if len(tokens) >= self.template.thought_tokens else None
-        text = self.text(completion)
-        if self.template.parse(text, ended) is not None:
-            return Finish.CLOSED
-        if ended:
-            return Finish.ENDED
-        if self._outgrown(text):
-            return Finish.OUTGROWN
-        written = len(tokens) - completion.thought
-        return Finish.CAPPED if written >= cap - self.template.thought_tokens else None
-
-    def _outgrown(self, text: str) -> bool:
-        written = self.template.written_so_far(text)
-        if self.prompt.budget.unit.counts_tokens:
-            # the last word's tokens can still merge with what follows; earlier words' tokens are settled
-            words = written.rsplit(maxsplit=1)
-            written = words[0] if len(words) > 1 else ""
-        return self.prompt.budget.length(written, self.counter) > self.limit
-
-    def summary(self, completion: _Completion) -> str | None:
-        if completion.finish != Finish.CLOSED:
-            return None
-        return self.template.parse(self.text(completion), ended=completion.tokens[-1] in self.end_tokens)
-
-    def thoughts(self, completions: Sequence[_Completion]) -> Thoughts | None:
-        if self.template.thinking is None:
-            return None
-        lengths = [completion.thought or len(completion.tokens) for completion in completions]
-        texts = [
-            self.template.thought(self._read(completion.tokens[:length]))
-            for completion, length in zip(completions, lengths, strict=True)
-        ]
-        return Thoughts(torch.tensor(lengths), texts)
-
-    def _read(self, token_ids: Sequence[int]) -> str:
-        return _text(self.tokenizer, token_ids, self._tag, self._tag_id)
 
 
 def _end_tokens(model: PreTrainedModel) -> set[int]:
@@ -250,11 +157,11 @@ def _end_tokens(model: PreTrainedModel) -> set[int]:
 
 
 def _decode(
-    decoder: Decoder, watches: list[_Watch], caps: Sequence[int], temperature: float, seeds: Sequence[int]
+    decoder: Decoder, watches: list[Watch], caps: Sequence[int], temperature: float, seeds: Sequence[int]
 ) -> list[Rollouts]:
     group_size = decoder.group_size
     generators = [torch.Generator(device=decoder.device).manual_seed(seed) for seed in seeds]
-    completions = [_Completion() for _ in range(len(watches) * group_size)]
+    completions = [Completion() for _ in range(len(watches) * group_size)]
     left = torch.arange(len(completions))  # rows that have not ended, in the decoder's order
     logits = decoder.prefill([watch.prompt for watch in watches])
     while True:
@@ -280,22 +187,6 @@ def _decode(
     return [_collect(watch, completions[d * group_size : (d + 1) * group_size]) for d, watch in enumerate(watches)]
 
 
-@dataclass
-class _Completion:
-    """A row as it grows; `thought` is how many of its tokens are its thought, once that is closed."""
-
-    tokens: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
-    entropies: list[float] = field(default_factory=list)
-    finish: Finish | None = None
-    thought: int = 0
-
-    def add(self, token: int, log_prob: float, entropy: float) -> None:
-        self.tokens.append(token)
-        self.log_probs.append(log_prob)
-        self.entropies.append(entropy)
-
-
 def _draw(
     logits: Tensor, temperature: float, generators: list[torch.Generator], group_size: int, left: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -319,7 +210,7 @@ def _draw(
     return drawn, *log_probs_of_logits(logits, drawn, temperature)
 
 
-def _collect(watch: _Watch, completions: Sequence[_Completion]) -> Rollouts:
+def _collect(watch: Watch, completions: Sequence[Completion]) -> Rollouts:
     lengths = torch.tensor([len(c.tokens) for c in completions])
     ends = [c.finish for c in completions if c.finish is not None]
     assert len(ends) == len(completions)

@@ -27,28 +27,44 @@ def make_experience(
     Returns:
         At most D * G rows, group by group.
     """
-    rows = []
-    for d, group in enumerate(groups):
-        if skip[d]:
-            continue
-        prompt_ids = torch.tensor(group.prompt.token_ids)
-        thought = group.thought_mask
-        weight = 1.0 / (max(1, int((group.mask & ~thought).sum())) * len(groups))
-        thought_weight = thought_share / (max(1, int(thought.sum())) * len(groups))
-        for g in range(group.size):
-            mask = group.mask[g]
-            rows.append(
-                Experience(
-                    prompt_ids,
-                    group.token_ids[g][mask],
-                    group.log_probs[g][mask],
-                    float(advantages[d, g]),
-                    weight,
-                    int(thought[g].sum()),
-                    thought_weight,
-                )
-            )
-    return rows
+    return [
+        row
+        for group, skipped, its in zip(groups, skip.tolist(), advantages.tolist(), strict=True)
+        if not skipped
+        for row in group_rows(group, range(group.size), its, len(groups), thought_share)
+    ]
+
+
+def group_rows(
+    group: Rollouts, indices: Sequence[int], advantages: Sequence[float], documents: int, thought_share: float = 1.0
+) -> list[Experience]:
+    """Some completions of a group as rows, each token by its share in the loss.
+
+    Args:
+        group: G completions.
+        indices: Of those that are learnt from.
+        advantages: Of each of them.
+        documents: How many share the loss.
+        thought_share: See `make_experience`.
+    """
+    prompt_ids = torch.tensor(group.prompt.token_ids)
+    chosen = list(indices)
+    thoughts = group.thought_mask[chosen].sum(dim=1)
+    summary_tokens, thought_tokens = int((group.lengths[chosen] - thoughts).sum()), int(thoughts.sum())
+    weight = 1.0 / (max(1, summary_tokens) * documents)
+    thought_weight = thought_share / (max(1, thought_tokens) * documents)
+    return [
+        Experience(
+            prompt_ids,
+            group.token_ids[g][group.mask[g]],
+            group.log_probs[g][group.mask[g]],
+            advantage,
+            weight,
+            thought,
+            thought_weight,
+        )
+        for g, advantage, thought in zip(chosen, advantages, thoughts.tolist(), strict=True)
+    ]
 
 
 def micro_batches(

@@ -13,15 +13,17 @@ from squish_pl.lm.halving import Limit
 from squish_pl.lm.tokens import encode, encode_markup
 from squish_pl.policy import rollout
 from squish_pl.policy.backbone import Backbone
+from squish_pl.policy.caps import completion_caps
 from squish_pl.policy.context import context_problems
 from squish_pl.policy.engine import Engine
 from squish_pl.policy.memory.costs import Costs
 from squish_pl.policy.memory.plan import MemoryPlan, MemorySettings
 from squish_pl.policy.padded import PaddedPasses
 from squish_pl.policy.prompts import PromptTemplate
-from squish_pl.policy.rollout import SamplingSettings, completion_text, sample
+from squish_pl.policy.rollout import SamplingSettings, sample
 from squish_pl.policy.thinking import Thinking
 from squish_pl.policy.trials import choose_passes
+from squish_pl.policy.watch import Completion, Watch, completion_text
 from squish_pl.score.template import ScoreTemplate
 from squish_pl.types import Document, Finish, Prompt
 
@@ -124,13 +126,16 @@ def test_problems_are_named():
         ("Two facts.</think>\n<summary> A cat. </summary> more", "Two facts.", "A cat."),
         ("Two facts.</think>A cat.</summary>", "Two facts.", "A cat."),  # without the opening tag
         ("Two facts. <summary>A cat.</summary>", "Two facts. <summary>A cat.</summary>", None),  # never closed
-        ("one</think>two</think><summary>A cat.</summary>", "one", "two</think><summary>A cat."),
+        ("one</think>two</think><summary>A cat.</summary>", "one", "A cat."),  # the first closing tag
+        ("one</think>two</think>three</summary>", "one", "two</think>three"),
         ("one</think><summary>A </think> cat.</summary>", "one", "A </think> cat."),
         ("</think><summary>A cat.</summary>", "", "A cat."),
         (" \n</think></summary>", "", ""),
         ("<summary>draft</summary></think><summary>A cat.</summary>", "<summary>draft</summary>", "A cat."),
-        ("one</think><summary>a<summary>b</summary>", "one", "a<summary>b"),
-        ("one</think>Here: <summary>b</summary>", "one", "Here: <summary>b"),  # nothing is written outside the budget
+        ("one</think><summary>a <summary>b</summary>", "one", "b"),  # the last summary
+        ("one</think><summary>a</summary> or <summary>b</summary> c", "one", "b"),
+        ("one</think><summary>a</summary><summary>b", "one", "a"),  # the last that is closed
+        ("one</think>Here: <summary>b</summary>", "one", "b"),
         ("one</think><summary>A cat.", "one", None),
         ("<think>one</think>b</summary>", "<think>one", "b"),
     ],
@@ -156,8 +161,9 @@ def test_an_end_token_closes_a_summary_but_never_a_thought():
         ("one</think>\n <summary", ""),
         ("one</think><summary>", ""),
         ("one</think><summary> ab </summ", "ab"),
-        ("one</think><summary><sum", "<sum"),  # one opening tag is taken off
-        ("one</think>ab <summary>c", "ab <summary>c"),
+        ("one</think><summary><sum", ""),
+        ("one</think>Here it is: <summ", "Here it is:"),  # counts as long as there is no tag
+        ("one</think>Here it is: <summary>c", "c"),
         ("one</think><summarise", "<summarise"),
     ],
 )
@@ -171,8 +177,12 @@ PARTS = st.lists(st.one_of(SIGNS, st.sampled_from(["</think>", "<summary>", "<su
 
 @given(PARTS, PARTS)
 def test_written_so_far_is_never_longer_than_the_summary_it_becomes(start, more):
-    final = SHORT.parse(start + more + "</summary>")
-    if SHORT.parse(start) is None and final is not None and "</summary>" not in (start + more).partition("</think>")[2]:
+    """Unless a further opening tag follows, which would begin another one."""
+    whole = start + more + "</summary>"
+    answer = whole.partition("</think>")[2]
+    begun = start.partition("</think>")[2]
+    final = SHORT.parse(whole)
+    if final is not None and answer.count("</summary>") == 1 and answer.count("<summary>") == begun.count("<summary>"):
         assert len(SHORT.written_so_far(start)) <= len(final)
 
 
@@ -280,7 +290,7 @@ def test_both_decoders_draw_the_same_completions():
         texts = ["A short one.", "A document that is quite a bit longer than the first."]
         prompts = [HITS.build(Document(text), Budget.parse("99 chars"), backbone.tokenizer) for text in texts]
         results.append(
-            sample(backbone.policy, backbone.tokenizer, HITS, prompts, 16, SamplingSettings(1.0, 30), [1, 2])
+            sample(backbone.policy, backbone.tokenizer, HITS, prompts, 16, SamplingSettings(1.0, 60), [1, 2])
         )
     finished = torch.cat([group.finish for group in results[0]]).tolist()
     assert {Finish.CLOSED, Finish.THOUGHT, Finish.CAPPED} <= set(finished)
@@ -297,19 +307,60 @@ def test_both_decoders_draw_the_same_completions():
 def test_the_context_holds_thought_and_summary():
     around = 1 + 1 + 17 + 8  # <s>, a sign, "999999 characters", "<think>\n"
     template = PromptTemplate("{document}|{limit}", thinking=Thinking(64, ""))
-    asked = template, ScoreTemplate(frame="<<{summary}>>"), ["5 chars"], 10, make_byte_tokenizer()
-    need = around + 64 + 10 + 50
+    asked = template, ScoreTemplate(frame="<<{summary}>>"), ["5 chars"], 30, make_byte_tokenizer()
+    need = around + 64 + 30 + 50
     assert context_problems(*asked, need, 50) == []
     assert context_problems(*asked, need - 1, 50) == [
         f"data.max_tokens (50), prompt ({around} tokens around the document), model.prompt.thinking.max_tokens (64) "
-        f"and model.rollout.max_new_tokens (10) take {need} tokens together, but the model reads {need - 1}: set "
+        f"and model.rollout.max_new_tokens (30) take {need} tokens together, but the model reads {need - 1}: set "
         "data.max_tokens to 49 or less"
     ]
-    (problem,) = context_problems(*asked, around + 74, 50)
+    (problem,) = context_problems(*asked, around + 94, 50)
     assert problem.endswith("set model.rollout.max_new_tokens or model.prompt.thinking.max_tokens lower")
     # a thought does not stand in front of a scored document: its frame is longer here
-    scored = template, ScoreTemplate(frame="f" * 200 + "{summary}"), ["5 chars"], 10, make_byte_tokenizer()
-    assert context_problems(*scored, 1 + 200 + 10 + 50, 50) == []
+    scored = template, ScoreTemplate(frame="f" * 200 + "{summary}"), ["5 chars"], 30, make_byte_tokenizer()
+    assert context_problems(*scored, 1 + 200 + 30 + 50, 50) == []
+    # without a number, what a summary takes follows from its budget: 50 tokens, half more, its tags and a margin
+    asked = template, ScoreTemplate(frame="<<{summary}>>"), ["50 tokens"], None, make_byte_tokenizer()
+    need = around + 64 + 50 + 19 + 16 + 50
+    assert context_problems(*asked, need, 50) == []
+    assert context_problems(*asked, need - 1, 50) == [
+        f"data.max_tokens (50), prompt ({around} tokens around the document), model.prompt.thinking.max_tokens (64) "
+        f"and the longest summary (85 tokens, of 50 tokens) take {need} tokens together, but the model reads "
+        f"{need - 1}: set data.max_tokens to 49 or less"
+    ]
+
+
+def test_a_cap_holds_the_tags_that_the_policy_writes():
+    template = PromptTemplate("{document}|{limit}", thinking=Thinking(64, ""))
+    asked = ScoreTemplate(), ["7 tokens"]
+    least = 7 + len("<summary></summary>")
+    assert context_problems(template, *asked, least, make_byte_tokenizer(), 4096, 50) == []
+    assert context_problems(template, *asked, least - 1, make_byte_tokenizer(), 4096, 50) == [
+        f"model.rollout.max_new_tokens is {least - 1}, but a summary of 7 tokens and its tags take {least} tokens: set "
+        f"it to {least} or more, or leave it out, and it follows from each budget"
+    ]
+
+
+@pytest.mark.parametrize(("given", "summary"), [(None, 7 + 19 + 16), (9, 9)])
+def test_the_caps_of_thought_and_summary_add_up(given, summary):
+    template = PromptTemplate("{document}|{limit}", thinking=Thinking(64, ""))
+    tokenizer = make_byte_tokenizer()
+    prompt = template.build(Document("d" * 50), Budget.parse("7 tokens"), tokenizer)
+    tokens = len(prompt.token_ids)
+    assert completion_caps([prompt], given, template, tokenizer, 4096) == [64 + summary]
+    least = 64 + (9 if given else 7 + 19)  # where the context is short, the summary gives way, never the thought
+    assert completion_caps([prompt], given, template, tokenizer, tokens + least) == [least]
+    with pytest.raises(DataError, match=f"beside {least} new ones"):
+        completion_caps([prompt], given, template, tokenizer, tokens + least - 1)
+
+
+def test_a_summary_has_the_room_of_its_budget_behind_a_thought_of_any_length(monkeypatch):
+    template = PromptTemplate("{document}{limit}", thinking=Thinking(64, ""))
+    texts = [f"{'t' * n}</think>" + " " * 90 for n in (0, 20, 56)]
+    group = scripted(monkeypatch, texts, template, "7 tokens", most=None)
+    assert group.finish.tolist() == [Finish.CAPPED] * 3
+    assert (group.lengths - group.thoughts.lengths).tolist() == [7 + 19 + 16] * 3
 
 
 def test_the_engine_plans_for_thought_and_summary(monkeypatch):
@@ -347,8 +398,8 @@ def test_a_watch_reads_no_more_than_it_must():
 
     tokenizer = make_byte_tokenizer()
     template = PromptTemplate(thinking=Thinking(1024))
-    watch = rollout._Watch(Prompt(Document("x"), Budget.parse("9 chars"), "", (1,)), template, Counting(tokenizer))
-    completion = rollout._Completion()
+    watch = Watch(Prompt(Document("x"), Budget.parse("9 chars"), "", (1,)), template, Counting(tokenizer))
+    completion = Completion()
     for token in encode(tokenizer, "t" * 900 + "</think>abc</summary>"):
         completion.add(token, 0.0, 0.0)
         completion.finish = watch.finish(completion, 30)

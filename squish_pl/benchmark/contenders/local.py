@@ -29,8 +29,9 @@ from squish_pl.policy.engine import Engine
 from squish_pl.policy.memory.costs import Costs
 from squish_pl.policy.memory.plan import MemoryPlan, MemorySettings
 from squish_pl.policy.prompts import PromptTemplate
-from squish_pl.policy.rollout import SamplingSettings, completion_text
+from squish_pl.policy.rollout import SamplingSettings
 from squish_pl.policy.trials import decoding_problem
+from squish_pl.policy.watch import completion_text
 from squish_pl.seeds import derive_seed
 from squish_pl.types import Document, Finish, Rollouts
 

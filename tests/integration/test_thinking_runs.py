@@ -18,6 +18,7 @@ THINKING = [
     '--model.prompt={"close_tag": "H", "chat": "never"}',
     "--model.prompt.thinking.max_tokens=64",
     "--model.prompt.thinking.close_tag=U",
+    "--model.rollout.max_new_tokens=90",  # the policy writes the opening tag, too
 ]
 
 
