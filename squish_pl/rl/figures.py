@@ -35,11 +35,12 @@ def rollout_figures(groups: Sequence[Rollouts]) -> dict[str, float]:
 
 
 def _thought_figures(groups: Sequence[Rollouts]) -> dict[str, float]:
-    """Of the completions' thoughts; none without thinking, and no entropy where there are no tokens to speak of."""
+    """Of the completions' thoughts; none without thinking, and no mean over what is not there."""
     pairs = [(group, group.thoughts) for group in groups if group.thoughts is not None]
     if not pairs:
         return {}
     texts = [both for g, thoughts in pairs for both in zip(thoughts.texts, g.summaries, strict=True)]
+    copied = [summary in text for text, summary in texts if summary]
     entropies = {
         "rollout/thought_entropy": torch.cat([g.entropies[g.thought_mask] for g, _ in pairs]),
         "rollout/summary_entropy": torch.cat([g.entropies[g.mask & ~g.thought_mask] for g, _ in pairs]),
@@ -47,7 +48,7 @@ def _thought_figures(groups: Sequence[Rollouts]) -> dict[str, float]:
     return {
         "rollout/thought_length": sum(int(thoughts.lengths.sum()) for _, thoughts in pairs) / len(texts),
         "rollout/thought_empty": sum(not text for text, _ in texts) / len(texts),
-        "rollout/thought_copied": sum(bool(summary) and str(summary) in text for text, summary in texts) / len(texts),
+        **({"rollout/thought_copied": sum(copied) / len(copied)} if copied else {}),
         **{key: float(nats.double().mean()) for key, nats in entropies.items() if len(nats)},
     }
 

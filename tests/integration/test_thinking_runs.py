@@ -11,6 +11,7 @@ import torch
 from cli_tools import run_cli, tiny_arguments
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny import make_byte_tokenizer, make_tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
 # a random model hits one given byte now and then
@@ -28,6 +29,18 @@ def adapter(folder: Path) -> dict[str, torch.Tensor]:
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def dashboard(folder: Path) -> EventAccumulator:
+    events = EventAccumulator(str(next((folder / "runs").rglob("events.out*")).parent))
+    events.Reload()
+    return events
+
+
+def figures(folder: Path) -> dict[str, float]:
+    """Of the last round."""
+    events = dashboard(folder)
+    return {tag: events.Scalars(tag)[-1].value for tag in events.Tags()["scalars"]}
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +62,7 @@ def test_a_stopped_run_goes_on_to_the_same_adapter(finished, tiny_model_folder, 
 
 
 def test_its_figures_are_documented_and_the_card_tells_how_to_prompt(finished) -> None:
-    events = EventAccumulator(str(next((finished / "runs").rglob("events.out*")).parent))
-    events.Reload()
+    events = dashboard(finished)
     found = {tag for tag in events.Tags()["scalars"] if "thought" in tag or "summary_" in tag}
     text = (ROOT / "docs" / "metrics.md").read_text()
     keys = (
@@ -69,6 +81,61 @@ def test_its_figures_are_documented_and_the_card_tells_how_to_prompt(finished) -
         "followed by `<think>`.\nThe model then thinks, in at most 64 tokens up to `U`, and writes the summary." in card
     )
     assert "note the facts that matter most" in card
+
+
+@pytest.fixture(scope="module")
+def thinking_chat_model(tmp_path_factory) -> Path:
+    """A tiny random Qwen3 whose chat template thinks as Qwen3's does, with tags of one token each."""
+    folder = tmp_path_factory.mktemp("tiny-chat")
+    tokenizer = make_byte_tokenizer()
+    tokenizer.add_tokens(["<think>", "</think>"])
+    tokenizer.chat_template = (
+        "{% for m in messages %}<s>{{ m.role }}\n{{ m.content }}</s>\n{% endfor %}"
+        "{% if add_generation_prompt %}<s>assistant\n"
+        "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+    )
+    model = make_tiny_model()
+    torch.manual_seed(1)  # of the new tokens' embeddings
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_chat_model_with_thinking_of_its_own_trains_and_predicts(thinking_chat_model, tmp_path, capsys) -> None:
+    thinking = ['--model.prompt={"close_tag": "H"}', "--model.prompt.thinking.max_tokens=64"]
+    arguments = [*tiny_arguments(thinking_chat_model, tmp_path), *thinking, "--model.rollout.max_new_tokens=90"]
+    code, _, err = run_cli(["fit", *arguments, "--model.rollout.group_size=32"], capsys)
+    assert code == 0, err
+    found = figures(tmp_path)
+    assert 0 < found["rollout/thought"] < 1  # some thoughts close, and some do not
+    assert found["rollout/closed"] > 0
+    assert 1 < found["rollout/thought_length"] < 64
+    output = tmp_path / "out.jsonl"
+    asked = [
+        "predict",
+        *arguments,
+        "--model.adapter",
+        str(tmp_path / "run" / "last"),
+        "--predictions.path",
+        str(output),
+    ]
+    code, _, err = run_cli(asked, capsys)
+    assert code == 0, err
+    assert all("</think>" not in json.loads(line)["thought"] for line in output.read_text().splitlines())
+
+
+def test_a_warm_start_learns_thoughts_with_their_summaries(tiny_model_folder, tmp_path, capsys) -> None:
+    warm = ["--model.warm_start.rounds=1", "--model.warm_start.least_used=0.01", "--model.warm_start.group_size=32"]
+    arguments = [*tiny_arguments(tiny_model_folder, tmp_path, rounds=1), *THINKING, *warm]
+    code, _, err = run_cli(["fit", *arguments], capsys)
+    assert code == 0, err
+    found = figures(tmp_path)
+    assert found["warm/kept"] > 0
+    assert found["warm/loss"] > 0
+    code, _, err = run_cli(["fit", *arguments, "--model.warm_start.source=highlights"], capsys)
+    assert code == 2
+    assert "model.warm_start.source is highlights, which come without a thought" in err
 
 
 def test_predictions_tell_the_thoughts(finished, tiny_model_folder, tmp_path, capsys) -> None:
