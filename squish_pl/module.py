@@ -10,7 +10,8 @@ Rounds of the warm start, where there are any, come first: the best summaries ar
 What differs from the papers:
     - no KL penalty: the clip alone holds the policy back (as in DAPO); the reference only measures
     - the advantage is the reward minus its group's mean; dividing by the standard deviation is an option
-    - a group counts by its tokens' mean, and every document of the batch counts the same
+    - a group counts by its tokens' mean, and every document of the batch counts the same; where the policy thinks
+      before it writes, thoughts and summaries have a mean each
     - groups whose rewards are all equal are left out of the passes; they still count as documents
 """
 
@@ -142,6 +143,11 @@ class SquishModule(LightningModule):
         found += [problem for settings in groups for problem in settings.problems()]
         found += adapter_problems(adapter) + reward_problems(self.rewards) + key_problems(self.measures)
         found += [f"loss ({type(loss).__name__}): {problem}" for problem in loss.problems()]
+        if prompt.thinking is not None and warm_start.rounds and warm_start.source == "highlights":
+            found.append(
+                "warm_start.source is highlights, which come without a thought, but with prompt.thinking the policy "
+                "thinks first: set warm_start.source to samples, or leave prompt.thinking out"
+            )
         if entropy is not None:
             wrong = entropy.problems(loss, learn.policy_passes)
             found += [f"entropy ({type(entropy).__name__}): {problem}" for problem in wrong]
@@ -286,7 +292,8 @@ class SquishModule(LightningModule):
         rewards = torch.stack([group.total for group in rewarded])
         advantages = group_advantages(rewards, self.learn.advantage)
         with self.clock(POLICY, self.device):
-            passes = self.update(make_experience(groups, advantages, zero_spread(rewards)), self.learn.policy_passes)
+            rows = make_experience(groups, advantages, zero_spread(rewards), self.learn.thought_share)
+            passes = self.update(rows, self.learn.policy_passes)
         return policy_figures(passes) | ({} if self.entropy is None else self.entropy.figures())
 
     def _warm_up(
@@ -295,7 +302,8 @@ class SquishModule(LightningModule):
         """Learns the best of a round's summaries; its figures."""
         chosen = [choose_lessons(*group, self.warm_start) for group in zip(groups, rewarded, used, strict=True)]
         with self.clock(POLICY, self.device):
-            passes = self.update(make_lessons(groups, chosen), self.warm_start.passes or self.learn.policy_passes)
+            rows = make_lessons(groups, chosen, self.learn.thought_share)
+            passes = self.update(rows, self.warm_start.passes or self.learn.policy_passes)
         figures = warm_figures(documents, rewarded, used, chosen, passes)
         tell_warm_round(self.round + 1, self.warm_start, figures)
         return figures

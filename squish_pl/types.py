@@ -91,6 +91,20 @@ class Finish(enum.IntEnum):
     OUTGROWN = 1  #: longer than its budget allows, so the score is known to be 0
     CAPPED = 2  #: the limit on generated tokens was hit before the summary closed
     ENDED = 3  #: the model wrote its end token without closing the summary
+    THOUGHT = 4  #: the limit on tokens of a thought was hit before it closed: there is no summary
+
+
+@dataclass(frozen=True, slots=True)
+class Thoughts:
+    """What G completions say before their summaries.
+
+    Attributes:
+        lengths: [G] int64, tokens of each thought, with the one that closes it; all of the completion where none does.
+        texts: G texts, stripped, without tags.
+    """
+
+    lengths: Tensor
+    texts: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +121,7 @@ class Rollouts:
         entropies: [G, C] float32, entropy of that distribution, nats.
         finish: [G] int64, `Finish` values.
         summaries: G parsed summaries; None where the completion cannot be parsed.
+        thoughts: What stands before them; None without thinking.
     """
 
     prompt: Prompt
@@ -116,11 +131,19 @@ class Rollouts:
     entropies: Tensor
     finish: Tensor
     summaries: list[str | None]
+    thoughts: Thoughts | None = None
 
     @property
     def lengths(self) -> Tensor:
         """[G] int64, generated tokens of each completion."""
         return self.mask.sum(dim=1)
+
+    @property
+    def thought_mask(self) -> Tensor:
+        """[G, C] bool, true on the tokens of thoughts."""
+        if self.thoughts is None:
+            return torch.zeros_like(self.mask)
+        return torch.arange(self.mask.shape[1]) < self.thoughts.lengths.unsqueeze(1)
 
     @property
     def size(self) -> int:
@@ -163,7 +186,10 @@ class Experience:
         completion_ids: [C_i] int64, generated tokens only.
         old_log_probs: [C_i] float32, nats, from sampling.
         advantage: The completion's advantage.
-        weight: What one of its tokens counts in the loss: 1 / (generated tokens of its group * documents of the batch).
+        weight: What a token of its summary counts in the loss: 1 / (its group's generated tokens, those of thoughts
+            left out, * documents of the batch).
+        thought_tokens: How many of its tokens, the first ones, are its thought.
+        thought_weight: What each of them counts: share / (tokens of its group's thoughts * documents of the batch).
     """
 
     prompt_ids: Tensor
@@ -171,6 +197,15 @@ class Experience:
     old_log_probs: Tensor
     advantage: float
     weight: float
+    thought_tokens: int = 0
+    thought_weight: float = 0.0
+
+    @property
+    def token_weights(self) -> Tensor:
+        """[C_i] float64, what each token counts."""
+        weights = torch.full((len(self.completion_ids),), self.weight, dtype=torch.float64)
+        weights[: self.thought_tokens] = self.thought_weight
+        return weights
 
 
 def groups_of(rows: Sequence[Experience]) -> Iterator[list[Experience]]:

@@ -151,7 +151,7 @@ class AdapterCheckpoint(Checkpoint):
             "model.validation.budgets": ", ".join(sorted(_budgets(module))),
             "model.validation.temperature": str(settings.temperature),
             "model.validation.audit": str(settings.audit) if "audit_" in monitor else "",
-            "model.prompt": str(module.prompt),
+            "model.prompt": f"{module.prompt}{module.prompt.thinking or ''}",  # as it was before there was thinking
             "model.rollout.max_new_tokens": str(module.rollout.max_new_tokens),
             "model.score": f"{module.score.template}, {module.score.novel_ngram}",
             "model.score.measures": ", ".join(repr(m) for m in module.measures if m.key == monitored_key(monitor)),

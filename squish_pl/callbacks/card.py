@@ -41,8 +41,8 @@ Brackets hold 95 % bootstrap intervals over documents; unparsable, empty and ove
 
 ## How to prompt it
 
-The text below, with {{document}} and {{limit}} filled in, {chat}, followed by `{open_tag}`. The summary ends at
-`{close_tag}`.
+The text below, with {{document}} and {{limit}} filled in, {chat}, followed by `{open_tag}`.
+{thought}The summary ends at `{close_tag}`.
 
 ```text
 {instruction}
@@ -71,9 +71,12 @@ _CHAT = {
 }
 
 
+_THOUGHT = "The model then thinks, in at most {most} tokens up to `{close_tag}`, and writes the summary.\n"
+
+
 def model_card(module: SquishModule, documents: str, figures: Mapping[str, float]) -> str:
     """The card's text (Markdown with YAML front matter)."""
-    most = module.rollout.max_new_tokens
+    most, thinking = module.rollout.max_new_tokens, module.prompt.thinking
     settings = {
         "documents": documents,
         "rounds": module.round,
@@ -99,9 +102,10 @@ def model_card(module: SquishModule, documents: str, figures: Mapping[str, float
         settings="\n".join(f"- {name}: {escape(str(value))}" for name, value in settings.items()),
         loading=_loading(module),
         chat=_CHAT[module.prompt.chat],
-        open_tag=module.prompt.open_tag,
+        open_tag=module.prompt.open_tag if thinking is None else thinking.open_tag,
+        thought="" if thinking is None else _THOUGHT.format(close_tag=thinking.close_tag, most=thinking.max_tokens),
         close_tag=module.prompt.close_tag,
-        instruction=module.prompt.instruction,
+        instruction=module.prompt.instruction + ("" if thinking is None else thinking.instruction),
     )
 
 

@@ -19,8 +19,8 @@ from squish_pl.types import Finish, Rollouts
 class PredictionWriter(Callback):
     """Writes one line for each document and budget: id, url, budget, limit, summary, finish.
 
-    The id is the document's own where its source gives one. The file is written whole or not at all: an earlier one
-    stays until prediction has come to its end.
+    The id is the document's own where its source gives one. Where the policy thinks, a line has its thought too. The
+    file is written whole or not at all: an earlier one stays until prediction has come to its end.
 
     Args:
         path: The file.
@@ -66,6 +66,8 @@ class PredictionWriter(Callback):
                 "summary": group.summaries[0],
                 "finish": Finish(int(group.finish[0])).name.lower(),
             }
+            if group.thoughts is not None:
+                line["thought"] = group.thoughts.texts[0]
             self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
             self.count += 1
 

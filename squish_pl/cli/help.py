@@ -51,6 +51,7 @@ def print_fit_help(arguments: list[str]) -> None:
     console.print(
         "\n--config NAME is a file, or one of configs/: smollm2.yaml runs on a CPU in minutes, 3090.yaml on a 24 GB GPU"
         "\n--model.warm_start.rounds 10 begins with rounds that learn the best samples (docs/learning.md)"
+        "\n--model.prompt.thinking.max_tokens 256 lets the policy think before it writes"
         "\n--ckpt_path last goes on with a run that was stopped\n--print_config prints every key with its value"
         "\n--help all explains every one",
         markup=False,

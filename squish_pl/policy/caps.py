@@ -4,10 +4,11 @@
     limit of L characters, bytes   w = tokens of the document's     cap = 1.5 w + closing tag + 16
                                    first L, least = w + closing tag
 
-Few completions come near their cap, since one that has outgrown its budget ends before. The half more is for summaries
-that are denser in tokens than the document's opening (names, numbers), the 16 for white space and words that were
-written in more tokens than they need. Where the prompt leaves less of the model's context than the cap, but room for
-`least`, that is the cap. Each completion's own cap counts, so nothing depends on its neighbours.
+Where the policy thinks first, it writes the opening tag too, and the cap on its thought is added to both numbers. Few
+completions come near their cap, since one that has outgrown its budget ends before. The half more is for summaries that
+are denser in tokens than the document's opening (names, numbers), the 16 for white space and words that were written in
+more tokens than they need. Where the prompt leaves less of the model's context than the cap, but room for `least`, that
+is the cap. Each completion's own cap counts, so nothing depends on its neighbours.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ def completion_caps(
     context: int,
     counter: PreTrainedTokenizerBase | None = None,
 ) -> list[int]:
-    """Most new tokens behind each prompt.
+    """Most new tokens behind each prompt, those of a thought among them.
 
     Args:
         prompts: With documents and budgets.
-        given: The same number for all; None lets each budget decide.
-        template: Has the closing tag.
+        given: The same number for all summaries; None lets each budget decide.
+        template: Has the tags, and the cap on a thought.
         tokenizer: The model's.
         context: The longest row the model can read, tokens.
         counter: Counts budgets in tokens, where it is not the model's own tokenizer.
@@ -58,8 +59,9 @@ def _cap(
     context: int,
     counter: PreTrainedTokenizerBase | None,
 ) -> int:
-    room = context - len(prompt.token_ids)
-    least = least_tokens(prompt, template, tokenizer, counter) if given is None else given
+    room, thought = context - len(prompt.token_ids), template.thought_tokens
+    summary = least_tokens(prompt, template, tokenizer, counter) if given is None else given
+    least = thought + summary
     if room < least:
         document = prompt.document
         raise DataError(
@@ -67,9 +69,9 @@ def _cap(
             f"model has room for {context - least} beside {least} new ones: set data.max_tokens lower"
         )
     if given is not None:
-        return given
-    closing = count_tokens(tokenizer, template.close_tag)
-    return min(room, _with_slack(prompt.budget, least - closing, closing))
+        return least
+    tags = count_tokens(tokenizer, template.written_tags)
+    return min(room, thought + _with_slack(prompt.budget, summary - tags, tags))
 
 
 def least_tokens(
@@ -78,15 +80,15 @@ def least_tokens(
     tokenizer: PreTrainedTokenizerBase,
     counter: PreTrainedTokenizerBase | None = None,
 ) -> int:
-    """Tokens of a summary that fills its budget in the document's own words, and of the closing tag."""
+    """Tokens of a summary that fills its budget in the document's own words, and of the tags that it writes."""
     budget, text = prompt.budget, prompt.document.text
     limit = budget.limit(text, tokenizer if counter is None else counter)
-    closing = count_tokens(tokenizer, template.close_tag)
+    tags = count_tokens(tokenizer, template.written_tags)
     opening = "" if budget.unit.counts_tokens else budget.cut(text.lstrip(), limit)
     if not opening:
-        return limit + closing
+        return limit + tags
     # a limit beyond the document's end goes on in the same way
-    return -(-count_tokens(tokenizer, opening) * limit // budget.length(opening)) + closing
+    return -(-count_tokens(tokenizer, opening) * limit // budget.length(opening)) + tags
 
 
 def largest_need(
@@ -95,19 +97,19 @@ def largest_need(
     tokenizer: PreTrainedTokenizerBase,
     document: int | None,
 ) -> tuple[int, int, str]:
-    """What the longest summary takes, as far as can be told before any document is read.
+    """What the longest summary takes, its thought left out, as far as can be told before any document is read.
 
     Args:
         budgets: Of the run. A share of the characters or bytes is taken for the same share of the tokens.
-        template: Has the closing tag.
+        template: Has the tags.
         tokenizer: The model's.
         document: Tokens of the longest document; None if there is no limit, and shares then tell nothing.
 
     Returns:
-        Least tokens, the cap, and the budget that they are of; "" for that of the closing tag alone.
+        Least tokens, the cap, and the budget that they are of; "" for that of the tags alone.
     """
-    closing = count_tokens(tokenizer, template.close_tag)
-    found = [(closing, closing + MARGIN, "")]
+    tags = count_tokens(tokenizer, template.written_tags)
+    found = [(tags, tags + MARGIN, "")]
     for name in budgets:
         budget = Budget.parse(name)
         if budget.unit.is_share:
@@ -116,9 +118,9 @@ def largest_need(
             tokens = budget.limit_of(document)
         else:
             tokens = -(-int(budget.value) // (1 if budget.unit.counts_tokens else _CHARACTERS_PER_TOKEN))
-        found.append((tokens + closing, _with_slack(budget, tokens, closing), str(budget)))
+        found.append((tokens + tags, _with_slack(budget, tokens, tags), str(budget)))
     return max(found)
 
 
-def _with_slack(budget: Budget, tokens: int, closing: int) -> int:
-    return (tokens if budget.unit.counts_tokens else tokens + (tokens + 1) // 2) + closing + MARGIN
+def _with_slack(budget: Budget, tokens: int, tags: int) -> int:
+    return (tokens if budget.unit.counts_tokens else tokens + (tokens + 1) // 2) + tags + MARGIN

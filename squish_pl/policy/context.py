@@ -30,7 +30,7 @@ def context_problems(
         prompt: Of the policy.
         template: Of the score.
         budgets: Of training and validation.
-        max_new_tokens: Cap on a completion; None lets its budget decide.
+        max_new_tokens: Cap on a summary with its tags; None lets its budget decide.
         tokenizer: The model's.
         context: The longest row the model can read, tokens.
         max_tokens: The longest document, tokens; None if there is no limit (then each prompt is checked as it comes).
@@ -39,7 +39,10 @@ def context_problems(
     found = []
     if max_new_tokens is not None and max_new_tokens < least:
         of = f" of data.max_tokens ({max_tokens})" if longest.endswith(("%", "% tokens")) else ""
-        what = f"a summary of {longest}{of} and its closing tag take" if longest else "the closing tag alone takes"
+        tags, alone = "closing tag", "the closing tag alone takes"
+        if prompt.thinking is not None:
+            tags, alone = "tags", "the tags alone take"
+        what = f"a summary of {longest}{of} and its {tags} take" if longest else alone
         found.append(
             f"model.rollout.max_new_tokens is {max_new_tokens}, but {what} {least} tokens: set it to {least} or more, "
             "or leave it out, and it follows from each budget"
@@ -53,17 +56,18 @@ def context_problems(
         return largest_need(budgets, prompt, tokenizer, document)[1]
 
     def need(document: int) -> int:
-        return max(around, frame) + cap(document) + document  # the summary stands behind the frame, too
+        # in front of a scored document stands the frame with a summary, and never a thought
+        return max(around + prompt.thought_tokens, frame) + cap(document) + document
 
     total = need(max_tokens or 0)
     if total <= context:
         return found
-    setting = "max_new_tokens" if max_new_tokens is not None else "budgets"
-    completion = f"model.rollout.max_new_tokens ({max_new_tokens})"
+    summary, setting = f"model.rollout.max_new_tokens ({max_new_tokens})", "max_new_tokens"
     if max_new_tokens is None:
-        completion = f"the longest completion ({cap(max_tokens or 0)} tokens, of {longest})"
-    what = f"prompt ({around} tokens around the document) and {completion}"
-    advice = f"set model.rollout.{setting} lower"
+        summary, setting = f"the longest summary ({cap(max_tokens or 0)} tokens, of {longest})", "budgets"
+    thought = f", model.prompt.thinking.max_tokens ({prompt.thought_tokens})" if prompt.thought_tokens else ""
+    what = f"prompt ({around} tokens around the document){thought} and {summary}"
+    advice = f"set model.rollout.{setting}{' or model.prompt.thinking.max_tokens' if thought else ''} lower"
     if max_tokens is not None:
         what = f"data.max_tokens ({max_tokens}), {what}"
         room = bisect_right(range(max_tokens), context, key=need) - 1

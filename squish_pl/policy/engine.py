@@ -31,7 +31,7 @@ class Engine:
     Args:
         backbone: The model.
         plan: Sizes of what runs at a time.
-        template: Tells where a summary ends.
+        template: Tells where thought and summary end.
         passes: Whether a group shares its prompt's pass.
         compiling: Whether the decoder's layers are compiled.
         advice: What a person can do when not even one group fits into memory.

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, Optional
 
 from transformers import PreTrainedTokenizerBase
 
 from squish_pl.budget import Budget
 from squish_pl.errors import ConfigError, first_line
 from squish_pl.lm.tokens import encode, encode_markup
+from squish_pl.policy.thinking import Thinking
 from squish_pl.types import Document, Prompt
 
 log = logging.getLogger(__name__)
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 DOCUMENT_FIELD, LIMIT_FIELD = "{document}", "{limit}"
 _SENTINEL = "\ue000document\ue000"  # private-use characters, to find the document's place in a rendered chat
 _NO_THINKING = {"enable_thinking": False, "thinking": False}  # as chat templates call it
+_THINKING = {"enable_thinking": True, "thinking": True}
 _THOUGHTS = {
     "<think>": "</think>",
     "<thinking>": "</thinking>",
@@ -37,15 +39,17 @@ class PromptTemplate:
 
     The prompt ends by opening the summary's tag, for base and chat models alike, so the first generated token
     belongs to the summary and the closing tag ends it. A thought that a chat template opens for the answer is closed
-    before.
+    before. With `thinking` the prompt ends by opening a thought instead, and the policy writes both of the summary's
+    tags.
 
     Attributes:
         instruction: The request, with the fields {document} and {limit} ("412 characters").
-        open_tag: Ends the prompt.
+        open_tag: Ends the prompt. Behind a thought the policy writes it, or leaves it out.
         close_tag: Ends the summary; the policy has to write it.
         chat: "auto" uses the tokenizer's chat template where it has one; "never" prompts a base model.
         system: System message of a chat; none if empty.
         end_token_closes: Let the model's end token close the summary too.
+        thinking: Let the policy think before it writes: `{max_tokens: 256}`; by default it does not.
     """
 
     instruction: str = (
@@ -57,6 +61,7 @@ class PromptTemplate:
     chat: Literal["auto", "always", "never"] = "auto"
     system: str = ""
     end_token_closes: bool = False
+    thinking: Optional[Thinking] = field(default=None, repr=False)
 
     def problems(self) -> list[str]:
         """What is wrong with the settings, a sentence each."""
@@ -70,7 +75,19 @@ class PromptTemplate:
         ]
         if not self.close_tag.strip():
             found.append("prompt.close_tag must not be empty: it ends a summary")
+        if self.thinking is not None:
+            found += [f"prompt.thinking.{problem}" for problem in self.thinking.problems()]
         return found
+
+    @property
+    def thought_tokens(self) -> int:
+        """Most tokens of a thought; 0 without thinking."""
+        return 0 if self.thinking is None else self.thinking.max_tokens
+
+    @property
+    def written_tags(self) -> str:
+        """The tags that the policy writes around a summary; without thinking the prompt holds the first one."""
+        return self.close_tag if self.thinking is None else self.open_tag + self.close_tag
 
     def build(self, document: Document, budget: Budget, tokenizer: PreTrainedTokenizerBase) -> Prompt:
         """Writes the prompt for a document under a budget.
@@ -80,13 +97,16 @@ class PromptTemplate:
 
         Raises:
             ConfigError: chat is "always" and the tokenizer has no chat template, or its template does not take the
-                request, or not with a system message.
+                request, or not with a system message, or opens a thought with another tag than `thinking`.
         """
         limit = budget.describe(budget.limit(document.text, tokenizer))
         request = self.instruction.replace(LIMIT_FIELD, limit).replace(DOCUMENT_FIELD, _SENTINEL)
         chat = self._uses_chat(tokenizer)
-        frame = self._chat(request, tokenizer) if chat else (tokenizer.bos_token or "") + request
-        before, after = (frame + self.open_tag).split(_SENTINEL)
+        if self.thinking is not None:
+            frame = self._open_frame(request + self.thinking.instruction, self.thinking, tokenizer, chat)
+        else:
+            frame = (self._chat(request, tokenizer) if chat else _base(request, tokenizer)) + self.open_tag
+        before, after = frame.split(_SENTINEL)
         token_ids = (
             *encode_markup(tokenizer, before),
             *encode(tokenizer, document.text),
@@ -122,6 +142,17 @@ class PromptTemplate:
         _tell(f"{what}; the thought is closed before the summary")
         return f"{frame.rstrip()}\n\n{_THOUGHTS[still]}\n\n"
 
+    def _open_frame(self, request: str, thinking: Thinking, tokenizer: PreTrainedTokenizerBase, chat: bool) -> str:
+        """The prompt up to where the thought begins."""
+        frame = self._render(request, tokenizer, **_THINKING) if chat else _base(request, tokenizer)
+        opened = _open_thought(frame, request) if chat else None
+        if opened is None:
+            return f"{frame}{thinking.open_tag}\n"
+        if opened != thinking.open_tag:
+            tags = f"prompt.thinking.open_tag to {opened} and close_tag to {_THOUGHTS[opened]}"
+            raise ConfigError([f"the model's chat template opens a thought with {opened}: set {tags}"])
+        return frame
+
     def _render(self, request: str, tokenizer: PreTrainedTokenizerBase, **settings: Any) -> str:
         advice = "leave prompt.system empty, or set prompt.chat to never" if self.system else "set prompt.chat to never"
         try:
@@ -144,29 +175,63 @@ class PromptTemplate:
         return self.chat != "never" and bool(tokenizer.chat_template)
 
     def parse(self, completion: str, ended: bool = False) -> str | None:
-        """The summary in a completion, stripped; None where it was never closed.
+        """The summary in a completion, stripped; None where it was never closed, nor the thought before it.
+
+        The first closing tag ends the thought, and what it drafts is no summary. Behind it the last summary counts,
+        from its opening tag on where there is one.
 
         Args:
             completion: Generated text, end token removed.
             ended: Whether the model wrote its end token.
         """
-        summary, closed, _ = completion.partition(self.close_tag)
-        if closed or (ended and self.end_token_closes):
-            return summary.strip()
-        return None
+        answer = self._behind_thought(completion)
+        if answer is None:
+            return None
+        *closed, rest = answer.split(self.close_tag)
+        if not closed and not (ended and self.end_token_closes):
+            return None
+        if self.thinking is None:
+            return (closed[0] if closed else rest).strip()
+        return self._opened(closed[-1] if closed else rest).strip()
 
     def written_so_far(self, completion: str) -> str:
         """The shortest text that the summary of an unfinished completion can still turn out to be.
 
-        White space at the end and the beginning of a closing tag may yet be taken off, as may a character of which
-        only some bytes are there.
+        White space at the end and the beginning of a tag may yet be taken off, as may a character of which only some
+        bytes are there. Nothing is written as long as a thought is open; behind it, what has no opening tag yet is the
+        summary.
         """
-        text = completion.rstrip("\ufffd")
-        for length in range(min(len(text), len(self.close_tag) - 1), 0, -1):
-            if self.close_tag.startswith(text[-length:]):
-                text = text[:-length]
-                break
-        return text.strip()
+        text = (self._behind_thought(completion) or "").rstrip("\ufffd")
+        tags = [self.close_tag]
+        if self.thinking is not None:
+            text = self._opened(text)
+            tags.append(self.open_tag)
+        begun = max(_begun(text, tag) for tag in tags)
+        return text[: len(text) - begun].strip()
+
+    def thought(self, completion: str) -> str:
+        """The thought in a completion, stripped; all of it where it was never closed, nothing without thinking."""
+        return "" if self.thinking is None else completion.partition(self.thinking.close_tag)[0].strip()
+
+    def _behind_thought(self, completion: str) -> str | None:
+        """A completion from its summary on, opening tag included; None while its thought is open."""
+        if self.thinking is None:
+            return completion
+        _, closed, answer = completion.partition(self.thinking.close_tag)
+        return answer if closed else None
+
+    def _opened(self, text: str) -> str:
+        """A summary behind a thought, from its last opening tag on where it has one."""
+        return text.rpartition(self.open_tag)[2] if self.open_tag.strip() else text
+
+
+def _begun(text: str, tag: str) -> int:
+    """How many characters at the end of a text may be the beginning of a tag."""
+    return next((n for n in range(min(len(text), len(tag) - 1), 0, -1) if tag.startswith(text[-n:])), 0)
+
+
+def _base(request: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    return (tokenizer.bos_token or "") + request
 
 
 def _open_thought(frame: str, request: str) -> str | None:

@@ -3,13 +3,14 @@
     prompts [D] --prefill--> logits [D * G rows] --draw, step, draw, step--> Rollouts [D]
 
 A row ends when its summary closes, when it has certainly outgrown its budget (its score is then known to be 0), when
-the model writes its end token, or at the cap. The tokens' log-probs are those of the distribution drawn from.
+the model writes its end token, or at the cap. A thought before the summary (`PromptTemplate.thinking`) has a cap of its
+own. The tokens' log-probs are those of the distribution drawn from.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
@@ -26,8 +27,9 @@ from squish_pl.policy.caps import completion_caps
 from squish_pl.policy.drawing import Numbers, draw
 from squish_pl.policy.passes import Decoder
 from squish_pl.policy.prompts import PromptTemplate
-from squish_pl.policy.reading import Pieces, room_left
-from squish_pl.types import Finish, Prompt, Rollouts, pad_rows
+from squish_pl.policy.reading import Pieces
+from squish_pl.policy.watch import Completion, Watch
+from squish_pl.types import Prompt, Rollouts, pad_rows
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class SamplingSettings:
 
     Attributes:
         temperature: Divides the logits; 0 takes the likeliest token (validation).
-        max_new_tokens: Cap on a completion; None lets its budget decide (see `policy.caps`).
+        max_new_tokens: Cap on a completion, its thought left out; None lets its budget decide (see `policy.caps`).
     """
 
     temperature: float = 1.0
@@ -54,8 +56,8 @@ class RolloutSettings:
         curriculum: Pairs (round, budget): a budget is drawn from that round on, [[0, "20%"], [100, "10%"]], one that
             is not named from the beginning. After the last of these rounds all are drawn evenly, as without it;
             validation is left alone.
-        max_new_tokens: Cap on a completion, in training, validation and prediction; by default it follows from each
-            summary's budget (see `policy.caps`).
+        max_new_tokens: Cap on a completion, its thought left out, in training, validation and prediction; by default
+            it follows from each summary's budget (see `policy.caps`).
         seed: Of budgets and samples; the command line sets it by `seed_everything`.
     """
 
@@ -146,70 +148,10 @@ def sample(
     with policy.generating() as model:
         ends, context = _end_tokens(model), context_length(policy.config)
         pieces = Pieces(tokenizer, tokenizer if counter is None else counter, template.close_tag)
-        watches = [_Watch(prompt, template, tokenizer, counter, ends, pieces) for prompt in prompts]
+        watches = [Watch(prompt, template, tokenizer, counter, ends, pieces) for prompt in prompts]
         caps = completion_caps(prompts, settings.max_new_tokens, template, tokenizer, context, counter)
         decoder = policy.passes.decoder(model, group_size, max(caps))
         return _decode(decoder, watches, caps, settings.temperature, seeds)
-
-
-def completion_text(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
-    """Generated tokens as text, special ones left out."""
-    return str(tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
-
-
-class _Watch:
-    """Reads a row's text as it grows and tells when it has to end."""
-
-    def __init__(
-        self,
-        prompt: Prompt,
-        template: PromptTemplate,
-        tokenizer: PreTrainedTokenizerBase,
-        counter: PreTrainedTokenizerBase | None = None,
-        ends: Iterable[int] = (),
-        pieces: Pieces | None = None,
-    ) -> None:
-        self.prompt, self.template, self.tokenizer = prompt, template, tokenizer
-        self.counter = tokenizer if counter is None else counter
-        self.limit = prompt.budget.limit(prompt.document.text, self.counter)
-        self.end_tokens = {tokenizer.eos_token_id, *ends}
-        self.pieces = Pieces(tokenizer, self.counter, template.close_tag) if pieces is None else pieces
-
-    def text(self, token_ids: list[int]) -> str:
-        return completion_text(self.tokenizer, token_ids)
-
-    def finish(self, completion: _Completion, max_new_tokens: int) -> Finish | None:
-        """Why a completion ends here; None if it goes on. It is read where its last token can end it (`reading`)."""
-        token_ids = completion.tokens
-        ended = token_ids[-1] in self.end_tokens
-        capped = Finish.CAPPED if len(token_ids) >= max_new_tokens else None
-        completion.room -= self.pieces.most(token_ids[-1], self.prompt.budget.unit)
-        if completion.room >= 0 and not ended and not self.pieces.may_close(token_ids[-1]):
-            return capped
-        text = self.text(token_ids)
-        if self.template.parse(text, ended) is not None:
-            return Finish.CLOSED
-        if ended:
-            return Finish.ENDED
-        settled, length = self.measure(text)
-        if length > self.limit:
-            return Finish.OUTGROWN
-        completion.room = room_left(self.pieces, self.prompt.budget.unit, self.limit, text, settled, length)
-        return capped
-
-    def measure(self, text: str) -> tuple[str, int]:
-        """(the part of an unfinished summary that is certain to stay, its length in the budget's unit)."""
-        written = self.template.written_so_far(text)
-        if self.prompt.budget.unit.counts_tokens:
-            # the last word's tokens can still merge with what follows; earlier words' tokens are settled
-            words = written.rsplit(maxsplit=1)
-            written = words[0] if len(words) > 1 else ""
-        return written, self.prompt.budget.length(written, self.counter)
-
-    def summary(self, token_ids: list[int], finish: Finish) -> str | None:
-        if finish != Finish.CLOSED:
-            return None
-        return self.template.parse(self.text(token_ids), ended=token_ids[-1] in self.end_tokens)
 
 
 def _end_tokens(model: PreTrainedModel) -> set[int]:
@@ -219,11 +161,11 @@ def _end_tokens(model: PreTrainedModel) -> set[int]:
 
 
 def _decode(
-    decoder: Decoder, watches: list[_Watch], caps: Sequence[int], temperature: float, seeds: Sequence[int]
+    decoder: Decoder, watches: list[Watch], caps: Sequence[int], temperature: float, seeds: Sequence[int]
 ) -> list[Rollouts]:
     group_size = decoder.group_size
     numbers = Numbers(seeds, decoder.device)
-    completions = [_Completion() for _ in range(len(watches) * group_size)]
+    completions = [Completion() for _ in range(len(watches) * group_size)]
     left = torch.arange(len(completions))  # rows that have not ended, in the decoder's order
     logits = decoder.prefill([watch.prompt for watch in watches])
     while True:
@@ -254,22 +196,6 @@ def _decode(
     return [_collect(watch, completions[d * group_size : (d + 1) * group_size]) for d, watch in enumerate(watches)]
 
 
-@dataclass
-class _Completion:
-    """A row as it grows; `room` is what it can grow by before it has to be read again."""
-
-    tokens: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
-    entropies: list[float] = field(default_factory=list)
-    finish: Finish | None = None
-    room: int = 0
-
-    def add(self, token: int, log_prob: float, entropy: float) -> None:
-        self.tokens.append(token)
-        self.log_probs.append(log_prob)
-        self.entropies.append(entropy)
-
-
 def _draw(
     logits: Tensor, temperature: float, numbers: Numbers, group_size: int, left: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -282,9 +208,10 @@ def _draw(
     return drawn, log_probs.masked_fill(~finite, math.nan), entropies
 
 
-def _collect(watch: _Watch, completions: Sequence[_Completion]) -> Rollouts:
+def _collect(watch: Watch, completions: Sequence[Completion]) -> Rollouts:
     lengths = torch.tensor([len(c.tokens) for c in completions])
-    ends = [c.finish if c.finish is not None else Finish.CAPPED for c in completions]
+    ends = [c.finish for c in completions if c.finish is not None]
+    assert len(ends) == len(completions)
     return Rollouts(
         prompt=watch.prompt,
         token_ids=pad_rows([torch.tensor(c.tokens) for c in completions]),
@@ -292,5 +219,6 @@ def _collect(watch: _Watch, completions: Sequence[_Completion]) -> Rollouts:
         log_probs=pad_rows([torch.tensor(c.log_probs) for c in completions]),
         entropies=pad_rows([torch.tensor(c.entropies) for c in completions]),
         finish=torch.tensor([int(end) for end in ends]),
-        summaries=[watch.summary(c.tokens, end) for c, end in zip(completions, ends, strict=True)],
+        summaries=[watch.summary(c) for c in completions],
+        thoughts=watch.thoughts(completions),
     )

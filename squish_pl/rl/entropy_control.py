@@ -305,7 +305,10 @@ class KlCov(EntropyControl):
 
 def mean_advantage(rows: Sequence[Experience]) -> float:
     """Mean |A| of the rows' tokens, each counted by its weight in the loss; 0 without rows."""
-    weights = [row.weight * len(row.completion_ids) for row in rows]
+    weights = [
+        row.weight * (len(row.completion_ids) - row.thought_tokens) + row.thought_weight * row.thought_tokens
+        for row in rows
+    ]
     total = math.fsum(weights)
     return math.fsum(w * abs(row.advantage) for w, row in zip(weights, rows, strict=True)) / total if total else 0.0
 

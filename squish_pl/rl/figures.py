@@ -17,18 +17,39 @@ from squish_pl.types import Finish, Rollouts, Scores
 
 
 def rollout_figures(groups: Sequence[Rollouts]) -> dict[str, float]:
-    """Shares of how completions ended, lengths, entropy and variety of D groups."""
+    """Shares of how completions ended, lengths, entropy and variety of D groups, and how they thought, if they did."""
     finish = torch.cat([group.finish for group in groups])
     lengths = torch.cat([group.lengths for group in groups]).double()
     entropy = torch.cat([group.entropies[group.mask] for group in groups]).double()
     distinct = [len({tuple(t[m].tolist()) for t, m in zip(g.token_ids, g.mask, strict=True)}) / g.size for g in groups]
-    figures = {f"rollout/{end.name.lower()}": float((finish == end).double().mean()) for end in Finish}
+    ends = [end for end in Finish if end != Finish.THOUGHT or groups[0].thoughts is not None]
+    figures = {f"rollout/{end.name.lower()}": float((finish == end).double().mean()) for end in ends}
     return figures | {
         "rollout/parsed": sum(s is not None for g in groups for s in g.summaries) / len(finish),
         "rollout/length": float(lengths.mean()),
         "rollout/length_max": float(lengths.max()),
         "rollout/entropy": float(entropy.mean()),
         "rollout/distinct": sum(distinct) / len(distinct),
+        **_thought_figures(groups),
+    }
+
+
+def _thought_figures(groups: Sequence[Rollouts]) -> dict[str, float]:
+    """Of the completions' thoughts; none without thinking, and no mean over what is not there."""
+    pairs = [(group, group.thoughts) for group in groups if group.thoughts is not None]
+    if not pairs:
+        return {}
+    texts = [both for g, thoughts in pairs for both in zip(thoughts.texts, g.summaries, strict=True)]
+    copied = [summary in text for text, summary in texts if summary]
+    entropies = {
+        "rollout/thought_entropy": torch.cat([g.entropies[g.thought_mask] for g, _ in pairs]),
+        "rollout/summary_entropy": torch.cat([g.entropies[g.mask & ~g.thought_mask] for g, _ in pairs]),
+    }
+    return {
+        "rollout/thought_length": sum(int(thoughts.lengths.sum()) for _, thoughts in pairs) / len(texts),
+        "rollout/thought_empty": sum(not text for text, _ in texts) / len(texts),
+        **({"rollout/thought_copied": sum(copied) / len(copied)} if copied else {}),
+        **{key: float(nats.double().mean()) for key, nats in entropies.items() if len(nats)},
     }
 
 

@@ -8,6 +8,7 @@ compute their activations again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -42,6 +43,8 @@ class LearnSettings:
         policy_passes: Optimiser steps on each batch of rollouts; `max_steps` of the trainer counts these.
         old_log_probs: "sampling" takes them as drawn; "first_pass" takes the first policy pass's, where sampling and
             training round differently (bfloat16), so that its ratio is exactly 1.
+        thought_share: What the tokens of a group's thoughts count together in the loss (`model.prompt.thinking`), where
+            those of its summaries count 1; with 0 thoughts are not learnt from.
     """
 
     advantage: Normalisation = "mean"
@@ -49,6 +52,7 @@ class LearnSettings:
     length: LengthRule = field(default_factory=LengthRule)
     policy_passes: int = 1
     old_log_probs: OldLogProbs = "sampling"
+    thought_share: float = 1.0
 
     def problems(self) -> list[str]:
         """What is wrong with the settings, a sentence each."""
@@ -56,6 +60,8 @@ class LearnSettings:
         found += [f"learn.length.{problem}" for problem in self.length.problems()]
         if self.policy_passes < 1:
             found.append(f"learn.policy_passes must be at least 1, but is {self.policy_passes}")
+        if not 0 <= self.thought_share < math.inf:
+            found.append(f"learn.thought_share must be a finite number of at least 0, but is {self.thought_share}")
         return found
 
 
@@ -136,10 +142,9 @@ class Learner:
         lengths = torch.tensor([len(row.completion_ids) for row in part])
         sampled = torch.cat([row.old_log_probs for row in part]).to(log_probs)
         old = log_probs.detach() if first and self.old_log_probs == "first_pass" else sampled
-        advantages, weights = (
-            torch.tensor(values, dtype=torch.float64).repeat_interleave(lengths).to(log_probs)
-            for values in ([row.advantage for row in part], [row.weight for row in part])
-        )
+        advantages = torch.tensor([row.advantage for row in part], dtype=torch.float64)
+        advantages = advantages.repeat_interleave(lengths).to(log_probs)
+        weights = torch.cat([row.token_weights for row in part]).to(log_probs)
         loss_function = self._compiled_loss if self.backbone.compiled else self.loss
         learnt = advantages if control is None else control.advantages(advantages, sampled)
         loss = loss_function(log_probs, old, learnt, weights, entropies.detach())

@@ -39,7 +39,8 @@ class PolicyLoss(abc.ABC):
             log_probs: [N] under the policy now, nats, with gradients.
             old_log_probs: [N] under the policy that sampled, nats.
             advantages: [N] each token's completion's advantage.
-            weights: [N] share of each token in the loss: 1 / (generated tokens of its group * groups of the batch).
+            weights: [N] share of each token in the loss: 1 / (generated tokens of its group * groups of the batch);
+                with thinking, tokens of summaries and of thoughts count apart (see `Experience`).
             entropies: [N] of the distributions the tokens were drawn from, under the policy now, nats, no gradients.
         """
 

@@ -20,7 +20,8 @@ from transformers import PreTrainedTokenizerBase
 from squish_pl.lm.cutting import cut_to_sentences
 from squish_pl.lm.tokens import encode
 from squish_pl.policy.prompts import PromptTemplate
-from squish_pl.policy.rollout import completion_text
+from squish_pl.policy.watch import completion_text
+from squish_pl.rl.experience import group_rows
 from squish_pl.rl.figures import PassTotals
 from squish_pl.rl.losses import LossParts, PolicyLoss
 from squish_pl.rl.optimizer import OptimizerSettings
@@ -194,24 +195,25 @@ def choose_lessons(group: Rollouts, rewarded: GroupRewards, used: Tensor, settin
     return list(different.values())[: settings.kept_of(group.size)]
 
 
-def make_lessons(groups: Sequence[Rollouts], chosen: Sequence[Sequence[int]]) -> list[Experience]:
+def make_lessons(
+    groups: Sequence[Rollouts], chosen: Sequence[Sequence[int]], thought_share: float = 1.0
+) -> list[Experience]:
     """The rows to learn: each document that has any counts the same, and within it each token.
+
+    Where completions have thoughts, their tokens and those of the summaries count apart, as in `make_experience`.
 
     Args:
         groups: D groups.
         chosen: The indices of each one's completions to learn; none in a group that teaches nothing.
+        thought_share: What a document's thoughts count beside its summaries, which count 1.
     """
     documents = sum(bool(indices) for indices in chosen)
-    rows = []
-    for group, indices in zip(groups, chosen, strict=True):
-        if not indices:
-            continue
-        prompt_ids = torch.tensor(group.prompt.token_ids)
-        weight = 1.0 / (int(group.mask[list(indices)].sum()) * documents)
-        for g in indices:
-            mask = group.mask[g]
-            rows.append(Experience(prompt_ids, group.token_ids[g][mask], group.log_probs[g][mask], 1.0, weight))
-    return rows
+    return [
+        row
+        for group, indices in zip(groups, chosen, strict=True)
+        if indices
+        for row in group_rows(group, indices, [1.0] * len(indices), documents, thought_share)
+    ]
 
 
 def warm_figures(

@@ -26,6 +26,7 @@ from squish_pl.benchmark.contenders.endpoint import Endpoint, Prices
 from squish_pl.benchmark.records import Answer, Outcome, Task
 from squish_pl.errors import ConfigError, ModelError
 from squish_pl.policy.prompts import PromptTemplate
+from squish_pl.policy.thinking import Thinking
 from squish_pl.types import Document
 
 KEY = "sk-squish-3141592653589793"
@@ -343,6 +344,7 @@ def test_a_key_variable_that_is_not_set_is_one_clear_problem(monkeypatch: pytest
         ({"prompt": PromptTemplate(instruction="Summarise.")}, "prompt.instruction must hold {document}"),
         ({"prompt": PromptTemplate(instruction="{document}")}, "prompt.instruction must ask for <summary>"),
         ({"bare": True}, "bare takes the whole answer"),
+        ({"prompt": PromptTemplate(thinking=Thinking())}, "prompt.thinking is for local models"),
     ],
 )
 def test_a_wrong_setting_is_named_and_no_key_is_shown(settings: dict[str, Any], words: str) -> None:

@@ -24,6 +24,7 @@ from squish_pl.policy.backbone import Backbone
 from squish_pl.policy.padded import PaddedPasses
 from squish_pl.policy.prompts import PromptTemplate
 from squish_pl.policy.rollout import RolloutSettings, SamplingSettings
+from squish_pl.policy.thinking import Thinking
 from squish_pl.rl.validation import ValidationSettings
 from squish_pl.types import Document, DocumentBatch, Finish
 
@@ -160,6 +161,36 @@ def test_every_ending_has_its_outcome(folders: dict[str, Path], monkeypatch: pyt
         (Outcome.UNPARSABLE, None, True, "the model ended without U", 1),
         (Outcome.UNPARSABLE, None, True, "no U within 64 tokens", 64),  # line breaks, which do not count at the end
     ]
+
+
+def test_what_it_thinks_is_not_its_summary(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt = replace(PROMPT, close_tag="</summary>", thinking=Thinking(64, ""))
+    contender = local(folders["qwen3"], samples=6, temperature=1.0, rows=6, prompt=prompt)
+    thought = "a thought that is longer than ten characters</think>"
+    endings = ["<summary>ok</summary>", "12345678901234", " " * 99]
+    texts = [*(thought + ending for ending in endings), "ok</summary>" * 6, "</think>ok</summary>", "</s>"]
+    given = scripted(contender, monkeypatch, "d" * 50, "20%", *texts)
+    most = len(thought)
+    assert given == [
+        (Outcome.WRITTEN, "ok", True, "", most + 21),
+        (Outcome.WRITTEN, "12345678901", False, "", most + 11),  # a budget of ten
+        (Outcome.UNPARSABLE, None, True, "no </summary> within 64 tokens", most + 64),
+        (Outcome.UNPARSABLE, None, True, "the thought did not end within 64 tokens", 64),
+        (Outcome.WRITTEN, "ok", True, "", 20),
+        (Outcome.UNPARSABLE, None, True, "the model ended without </summary>", 1),
+    ]
+
+
+def test_a_thought_takes_its_room_in_the_context(folders: dict[str, Path], tmp_path: Path) -> None:
+    make_tiny_model("qwen3", context=200).save_pretrained(tmp_path)
+    make_byte_tokenizer().save_pretrained(tmp_path)
+    prompt = replace(PROMPT, close_tag="</summary>", thinking=Thinking(64, "", close_tag="U"))
+    contender = local(tmp_path, prompt=prompt, max_new_tokens=20)
+    around = len(prompt.build(Document(""), Budget.parse("100 chars"), make_byte_tokenizer()).token_ids)
+    asked = [Document("d" * (200 - around - 64 - room)) for room in (0, 1, 20)]
+    full, tight, fits = answers(contender, contender.tasks(asked, ["100 chars"])).values()
+    assert (full.outcome, full.reason) == (Outcome.FAILED, "the prompt leaves no room in the model's 200 tokens")
+    assert tight.outcome is fits.outcome is Outcome.UNPARSABLE
 
 
 def test_what_is_too_long_for_the_context(folders: dict[str, Path], tmp_path: Path) -> None:

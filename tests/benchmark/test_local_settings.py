@@ -19,6 +19,7 @@ from squish_pl.benchmark.records import Task
 from squish_pl.errors import ConfigError, ModelError
 from squish_pl.lm.loading import BaseModel
 from squish_pl.policy.prompts import PromptTemplate
+from squish_pl.policy.thinking import Thinking
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,8 @@ def test_identity_is_all_that_decides_and_nothing_else(folders: dict[str, Path],
         local(folders["qwen3"], dtype="float64"),
         local(folders["qwen3"], attention="eager"),
         local(folders["qwen3"], prompt=replace(PROMPT, system="Be brief.")),
+        local(folders["qwen3"], prompt=replace(PROMPT, thinking=Thinking())),
+        local(folders["qwen3"], prompt=replace(PROMPT, thinking=Thinking(99))),
         local(folders["qwen3"], max_new_tokens=20),
         local(folders["qwen3"], temperature=0.7),
         local(folders["qwen3"], **sampled),
@@ -52,6 +55,7 @@ def test_identity_is_all_that_decides_and_nothing_else(folders: dict[str, Path],
     ]
     assert len({contender.identity for contender in same}) == 1
     assert len({contender.identity for contender in different}) == len(different)
+    assert "thinking" not in same[0].identity  # what was stored before there was thinking is still its
     before = local(tmp_path / "copy", adapter=str(tmp_path / "adapter")).identity
     for name in ("copy/model.safetensors", "copy/tokenizer.json", "adapter/adapter_model.safetensors"):
         content = bytearray((tmp_path / name).read_bytes())

@@ -204,6 +204,7 @@ def test_less_is_better_now(first_run, tiny_model_folder, tmp_path, capsys, capl
         ("model.score.novel_ngram", "3"),
         ("model.rollout.max_new_tokens", "90"),
         ("model.prompt.close_tag", "I"),
+        ("model.prompt.thinking", "{max_tokens: 64}"),
         ("data.validation_size", "2"),
         ("trainer.limit_val_batches", "0.9"),  # two of three
     ],

@@ -81,8 +81,9 @@ def expand(key: str) -> list[str]:
     keys = [key]
     if key.startswith(("val/squish_low", "val/squish_high")):
         keys = [key.replace("squish", kind) for kind in ("squish", "novel", "lead", "lead_novel")]
-    if "<" in key or key.startswith(("val/audit_", "entropy/", "warm/")) or key == "reward/length_factor":
-        return []  # the default component is called squish; measures, audit, controls and warm start have own tests
+    apart = "val/audit_", "entropy/", "warm/", "rollout/thought", "rollout/summary_"
+    if "<" in key or key.startswith(apart) or key == "reward/length_factor":
+        return []  # the default component is called squish; those of measures and settings have tests of their own
     return [k.replace("@B", f"@{budget}") for k in keys for budget in ("10%", "20 tokens")]
 
 

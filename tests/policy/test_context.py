@@ -58,7 +58,7 @@ def test_without_a_number_the_budgets_tell(budgets, cap, of):
     need = AROUND + cap + 50
     assert problems(need, max_new_tokens=None, budgets=budgets) == []
     (problem,) = problems(need - 1, max_new_tokens=None, budgets=budgets)
-    assert f"and the longest completion ({cap} tokens, of {of}) take {need} tokens together" in problem
+    assert f"and the longest summary ({cap} tokens, of {of}) take {need} tokens together" in problem
 
 
 @pytest.mark.parametrize(

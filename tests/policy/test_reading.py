@@ -13,10 +13,9 @@ from transformers import PreTrainedTokenizerFast
 
 from squish_pl.budget import Budget
 from squish_pl.lm.loading import load_tokenizer
-from squish_pl.policy import rollout
 from squish_pl.policy.prompts import PromptTemplate
 from squish_pl.policy.reading import Pieces
-from squish_pl.policy.rollout import completion_text
+from squish_pl.policy.watch import Completion, Watch, completion_text
 from squish_pl.types import Document, Finish, Prompt
 
 BYTES = make_byte_tokenizer()
@@ -60,7 +59,7 @@ def reading_always(prompt, template, tokenizer, counter, tokens, cap):
 
 
 def watching(prompt, template, tokenizer, counter, tokens, cap):
-    watch, completion = rollout._Watch(prompt, template, tokenizer, counter), rollout._Completion()
+    watch, completion = Watch(prompt, template, tokenizer, counter), Completion()
     for n, token in enumerate(tokens, 1):
         completion.add(token, 0.0, 0.0)
         finish = watch.finish(completion, cap)
@@ -123,13 +122,13 @@ def test_a_real_tokenizers_streams_end_where_they_would(counted_by):
 def test_few_steps_read_the_text():
     tokens, read = BYTES.encode("the cat sat on the mat. " * 20), []
 
-    class Watch(rollout._Watch):
-        def text(self, token_ids):
-            read.append(len(token_ids))
-            return super().text(token_ids)
+    class Reading(Watch):
+        def text(self, completion):
+            read.append(len(completion.tokens))
+            return super().text(completion)
 
-    watch, completion = Watch(Prompt(Document("x"), Budget.parse("400 chars"), "", (1,)), PromptTemplate(), BYTES), None
-    completion = rollout._Completion()
+    watch = Reading(Prompt(Document("x"), Budget.parse("400 chars"), "", (1,)), PromptTemplate(), BYTES)
+    completion = Completion()
     for token in tokens:
         completion.add(token, 0.0, 0.0)
         if watch.finish(completion, 1000) is not None:

@@ -17,6 +17,7 @@ from squish_pl.policy.padded import PaddedPasses
 from squish_pl.policy.prompts import PromptTemplate
 from squish_pl.policy.rollout import RolloutSettings, SamplingSettings, sample
 from squish_pl.policy.trials import choose_passes
+from squish_pl.policy.watch import Completion, Watch
 from squish_pl.types import Document, Experience, Finish, Prompt
 
 TEMPLATE = PromptTemplate(instruction="{document}\n{limit}\n")
@@ -202,7 +203,7 @@ def outgrown(watch, text):
 def test_outgrown_is_certain(start, more, budget):
     """Whatever is written after a text that has outgrown its budget, the summary is too long."""
     prompt = Prompt(Document("x"), Budget.parse(budget), "", (1,))
-    watch = rollout._Watch(prompt, TEMPLATE, BPE)
+    watch = Watch(prompt, TEMPLATE, BPE)
     if TEMPLATE.close_tag in start or not outgrown(watch, start):
         return
     summary = TEMPLATE.parse(start + more + TEMPLATE.close_tag)
@@ -212,18 +213,18 @@ def test_outgrown_is_certain(start, more, budget):
 
 def test_a_text_within_its_budget_is_never_called_outgrown():
     for budget, text in (("5 chars", " 12345 </summ"), ("3 tokens", "the cat sat")):
-        watch = rollout._Watch(Prompt(Document("x"), Budget.parse(budget), "", (1,)), TEMPLATE, BPE)
+        watch = Watch(Prompt(Document("x"), Budget.parse(budget), "", (1,)), TEMPLATE, BPE)
         assert not outgrown(watch, text)
-    watch = rollout._Watch(Prompt(Document("x"), Budget.parse("5 chars"), "", (1,)), TEMPLATE, BPE)
+    watch = Watch(Prompt(Document("x"), Budget.parse("5 chars"), "", (1,)), TEMPLATE, BPE)
     assert outgrown(watch, "123456")
 
 
 def test_a_row_under_a_budget_in_bytes_ends_at_the_character_that_is_over(byte_tokenizer):
-    watch = rollout._Watch(Prompt(Document("x"), Budget.parse("5 bytes"), "", (1,)), TEMPLATE, byte_tokenizer)
+    watch = Watch(Prompt(Document("x"), Budget.parse("5 bytes"), "", (1,)), TEMPLATE, byte_tokenizer)
     ids = encode(byte_tokenizer, "東京")  # three bytes each, a token a byte
-    ends = [watch.finish(rollout._Completion(ids[: n + 1]), 99) for n in range(6)]
+    ends = [watch.finish(Completion(ids[: n + 1]), 99) for n in range(6)]
     assert ends == [None] * 5 + [Finish.OUTGROWN]  # of a character that is only begun, nothing is known
-    assert watch.finish(rollout._Completion(encode(byte_tokenizer, "東é</summary>")), 99) == Finish.CLOSED
+    assert watch.finish(Completion(encode(byte_tokenizer, "東é</summary>")), 99) == Finish.CLOSED
 
 
 def test_settings():

@@ -14,7 +14,8 @@ from squish_pl.budget import Budget
 from squish_pl.errors import ConfigError
 from squish_pl.policy.memory.plan import MemorySettings
 from squish_pl.policy.prompts import PromptTemplate
-from squish_pl.policy.rollout import RolloutSettings, completion_text
+from squish_pl.policy.rollout import RolloutSettings
+from squish_pl.policy.watch import completion_text
 from squish_pl.rl.figures import PassTotals
 from squish_pl.rl.learner import LearnSettings
 from squish_pl.rl.optimizer import OptimizerSettings

@@ -292,6 +292,8 @@ class Endpoint(Contender):
         asked = [bool(tag.strip()) and tag in self.prompt.instruction for tag in tags]
         if self.bare and any(asked):
             found.append(f"bare takes the whole answer, but prompt.instruction asks for {tags[0]}: set one of the two")
+        if self.prompt.thinking is not None:
+            found.append("prompt.thinking is for local models: leave it out, and set reasoning_effort")
         if not self.bare and not all(asked):
             found.append(f"prompt.instruction must ask for {' and '.join(tags)}, or set bare to take the whole answer")
         return found

@@ -29,8 +29,9 @@ from squish_pl.policy.engine import Engine
 from squish_pl.policy.memory.costs import Costs
 from squish_pl.policy.memory.plan import MemoryPlan, MemorySettings
 from squish_pl.policy.prompts import PromptTemplate
-from squish_pl.policy.rollout import SamplingSettings, completion_text
+from squish_pl.policy.rollout import SamplingSettings
 from squish_pl.policy.trials import decoding_problem
+from squish_pl.policy.watch import completion_text
 from squish_pl.seeds import derive_seed
 from squish_pl.types import Document, Finish, Rollouts
 
@@ -53,7 +54,8 @@ class LocalModel(Contender):
         dtype: "auto" is bfloat16 on a GPU and float32 on a CPU.
         adapter: Folder of a PEFT adapter.
         samples: Summaries of each document and budget; they share the prompt's pass.
-        prompt: Wording and tags; the prompt ends with the opening tag.
+        prompt: Wording and tags; the prompt ends with the opening tag. With `thinking` the model thinks before it
+            writes, in `prompt.thinking.max_tokens` tokens at most; what it thinks is not part of the summary.
         temperature: 0 takes the likeliest token.
         max_new_tokens: Most tokens of a summary; by default well over what its budget takes.
         rows: Most summaries written at a time. They are stored together, so a run that is killed loses so many.
@@ -98,7 +100,7 @@ class LocalModel(Contender):
         facts = self._model_facts | {
             "dtype": str(self.base_model.dtype_on(pick_device(self.device))),
             "attention": self.base_model.attention,
-            "prompt": asdict(self.prompt),
+            "prompt": {key: value for key, value in asdict(self.prompt).items() if value is not None},
             "temperature": self.temperature,
             "max_new_tokens": self.max_new_tokens,
         }
@@ -276,8 +278,10 @@ class LocalModel(Contender):
         if finish is Finish.CLOSED:
             outcome, summary = Outcome.WRITTEN, rollouts.summaries[sample]
         elif finish is Finish.OUTGROWN:
-            text = completion_text(self._own_tokenizer, rollouts.token_ids[sample][mask].tolist())
+            text = completion_text(self._own_tokenizer, rollouts.token_ids[sample][mask].tolist(), self.prompt)
             outcome, summary, complete = Outcome.WRITTEN, self.prompt.written_so_far(text), False
+        elif finish is Finish.THOUGHT:
+            reason = f"the thought did not end within {self.prompt.thought_tokens} tokens"
         elif finish is Finish.ENDED:
             reason = f"the model ended without {tag}"
         elif group.cap < group.most:

@@ -26,7 +26,7 @@ class Group:
         budget: The budget as a number of what it counts, whatever share it was.
         prompt_tokens: Tokens of the prompt.
         most: Tokens that a summary may take.
-        room: Tokens that the prompt leaves of the model's context.
+        room: Tokens that the prompt leaves of the model's context, beside a thought where the model thinks.
     """
 
     tasks: Sequence[Task]
@@ -42,7 +42,7 @@ class Group:
 
     @property
     def cap(self) -> int:
-        """Most new tokens."""
+        """Most new tokens, a thought left out."""
         return min(self.most, self.room)
 
 
@@ -90,7 +90,7 @@ class Planner:
         budget = Budget(Fraction(limit), budget.unit.absolute)
         tokens = self._frame_tokens(budget) + self._own_tokens(text)
         most = self._most(text, limit, length) if self.max_new_tokens is None else self.max_new_tokens
-        return Group(tasks, budget, tokens, most, self.context - tokens)
+        return Group(tasks, budget, tokens, most, self.context - tokens - self.template.thought_tokens)
 
     def _most(self, text: str, limit: int, length: int) -> int:
         """Twice what the document's own words take at the budget's length, and a closing tag, as a power of two.
