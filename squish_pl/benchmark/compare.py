@@ -43,8 +43,8 @@ class Comparison:
         budgets: Caps, as text.
         score: Of the score.
         rank_by: Key of the score that decides the ranking: "squish", "novel", or the name of a measure with a zero.
-        original_rules: The original's: cut summaries that are slightly too long, drop those that score 0, leave out
-            contenders of whose tasks less than four fifths are left.
+        original_rules: The original's: cut summaries that are too long by less than half of their limit, drop those
+            that score 0, leave out contenders with four fifths of the documents or fewer.
         shown: Documents that are kept for looking at, with each token's savings.
         published: Values measured elsewhere, to be laid beside.
         rule: How one score is made of several references': "mean", or "min", the score that no reference falls below.

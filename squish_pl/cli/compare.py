@@ -63,7 +63,7 @@ def benchmark(
 
     Args:
         contenders: Whoever writes, by class_path and init_args: LocalModel, Endpoint, GivenSummaries, Opening,
-            BestSentences, RandomSentences, Highlights, an attack, or a class of your own.
+            OriginalOpening, BestSentences, RandomSentences, Highlights, an attack, or a class of your own.
         documents: As for training: "samples", a file, a folder, a glob or hub://<owner>/<name>/<config>.
         max_documents: How many of them; all by default.
         min_characters: Length of the shortest, in characters.
@@ -75,8 +75,8 @@ def benchmark(
         score: How they measure.
         device: Of the references; "auto" takes a GPU where there is one.
         rank_by: The score that decides the ranking: squish, novel, or a measure's name.
-        original_rules: The original's rules: cut summaries up to a tenth over the budget, drop those that score 0,
-            leave out contenders of whose tasks less than 80 % are left.
+        original_rules: The original's rules: cut summaries of less than 1.5 times the limit to int(0.7 * limit), drop
+            those that score 0, keep contenders with more than 80 % of the documents.
         published: Lay the original's published values beside, which were measured under another template.
         store: File with answers and scores.
         report: Folder for a report: a page to look at, charts, tables, results.
