@@ -89,6 +89,7 @@ def model_card(module: SquishModule, documents: str, figures: Mapping[str, float
         "learning rate": module.optimizer.learning_rate,
         "longest completion": "as its budget takes" if most is None else f"{most} tokens",
         "temperature": module.rollout.temperature,
+        **({} if module.rollout.top_k is None else {"drawn among the likeliest": module.rollout.top_k}),
     }
     if module.warm_start.rounds:
         settings["warm start"] = module.warm_start.describe(module.rollout.group_size)

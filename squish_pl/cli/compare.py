@@ -23,6 +23,7 @@ from squish_pl.benchmark.references import Reference, pick_device
 from squish_pl.benchmark.report.write import report_problems, write_findings
 from squish_pl.benchmark.resistance_tables import print_resistance
 from squish_pl.benchmark.store import Store
+from squish_pl.budget import Budget
 from squish_pl.data.filters import Selection
 from squish_pl.data.settings import data_problems
 from squish_pl.errors import ConfigError
@@ -41,6 +42,7 @@ def benchmark(
     max_documents: Optional[int] = None,
     min_characters: int = 0,
     max_characters: Optional[int] = None,
+    max_with_summary: Optional[int] = None,
     max_tokens: Optional[int] = None,
     budgets: list[str] = ["1%", "2%", "5%", "10%", "20%"],
     references: list[Reference] = [Reference()],
@@ -68,6 +70,7 @@ def benchmark(
         max_documents: How many of them; all by default.
         min_characters: Length of the shortest, in characters.
         max_characters: Length of the longest, in characters.
+        max_with_summary: Most characters of a document together with its longest summary under these budgets.
         max_tokens: Longest document in the first reference's tokens; longer ones are cut.
         budgets: Caps on a summary's length: "10%", "500 chars", "5% tokens", "64 tokens", "300 bytes".
         references: Models that measure, loaded one after the other; with several, their scores combined are ranked too.
@@ -108,11 +111,14 @@ def benchmark(
     )
     if max_documents is not None and max_documents < 1:
         problems.append(f"max_documents must be at least 1, but is {max_documents}")
+    if max_with_summary is not None and max_with_summary < 1:
+        problems.append(f"max_with_summary must be at least 1, but is {max_with_summary}")
     problems += what.problems() + report_problems(report, logs, output)
     if problems:
         raise ConfigError(problems)
     where = pick_device(device)
-    found = load_documents(documents, max_documents, Selection(min_characters, max_characters))
+    selection = Selection(min_characters, max_characters, max_with_summary, tuple(map(Budget.parse, budgets)))
+    found = load_documents(documents, max_documents, selection)
     work = prepare(what, found, documents, max_tokens)
     with stop_message(), Store(store) as kept:
         show(compare(what, work, kept, where), report, logs, output)

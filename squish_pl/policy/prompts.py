@@ -16,7 +16,7 @@ from squish_pl.types import Document, Prompt
 
 log = logging.getLogger(__name__)
 
-DOCUMENT_FIELD, LIMIT_FIELD = "{document}", "{limit}"
+DOCUMENT_FIELD, LIMIT_FIELD, TARGET_FIELD = "{document}", "{limit}", "{target}"
 _SENTINEL = "\ue000document\ue000"  # private-use characters, to find the document's place in a rendered chat
 _NO_THINKING = {"enable_thinking": False, "thinking": False}  # as chat templates call it
 _THOUGHTS = {
@@ -40,7 +40,8 @@ class PromptTemplate:
     before.
 
     Attributes:
-        instruction: The request, with the fields {document} and {limit} ("412 characters").
+        instruction: The request, with the fields {document}, {limit} ("412 characters") and, if wanted, {target}: nine
+            tenths of the limit ("370 characters").
         open_tag: Ends the prompt.
         close_tag: Ends the summary; the policy has to write it.
         chat: "auto" uses the tokenizer's chat template where it has one; "never" prompts a base model.
@@ -65,6 +66,7 @@ class PromptTemplate:
             for field, times, wrong in (
                 (DOCUMENT_FIELD, "exactly once", self.instruction.count(DOCUMENT_FIELD) != 1),
                 (LIMIT_FIELD, "at most once", self.instruction.count(LIMIT_FIELD) > 1),
+                (TARGET_FIELD, "at most once", self.instruction.count(TARGET_FIELD) > 1),
             )
             if wrong
         ]
@@ -82,8 +84,7 @@ class PromptTemplate:
             ConfigError: chat is "always" and the tokenizer has no chat template, or its template does not take the
                 request, or not with a system message.
         """
-        limit = budget.describe(budget.limit(document.text, tokenizer))
-        request = self.instruction.replace(LIMIT_FIELD, limit).replace(DOCUMENT_FIELD, _SENTINEL)
+        request = self.request(budget, budget.limit(document.text, tokenizer), _SENTINEL)
         chat = self._uses_chat(tokenizer)
         frame = self._chat(request, tokenizer) if chat else (tokenizer.bos_token or "") + request
         before, after = (frame + self.open_tag).split(_SENTINEL)
@@ -93,6 +94,14 @@ class PromptTemplate:
             *encode_markup(tokenizer, after),
         )
         return Prompt(document, budget, before + document.text + after, token_ids)
+
+    def request(self, budget: Budget, limit: int, document: str) -> str:
+        """The instruction, filled in."""
+        limits = {LIMIT_FIELD: limit, TARGET_FIELD: limit * 9 // 10}
+        worded = self.instruction
+        for name, length in limits.items():
+            worded = worded.replace(name, budget.describe(length))
+        return worded.replace(DOCUMENT_FIELD, document)
 
     def _chat(self, request: str, tokenizer: PreTrainedTokenizerBase) -> str:
         """The chat up to where the model's answer begins, outside any thought."""

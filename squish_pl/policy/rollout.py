@@ -3,7 +3,8 @@
     prompts [D] --prefill--> logits [D * G rows] --draw, step, draw, step--> Rollouts [D]
 
 A row ends when its summary closes, when it has certainly outgrown its budget (its score is then known to be 0), when
-the model writes its end token, or at the cap. The tokens' log-probs are those of the distribution drawn from.
+the model writes its end token, or at the cap. The tokens' log-probs are those of the distribution drawn from, or with
+`top_k` of the whole distribution, of which only the likeliest tokens are drawn.
 """
 
 from __future__ import annotations
@@ -29,15 +30,17 @@ from squish_pl.types import Finish, Prompt, Rollouts, pad_rows
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How completions are drawn: plain temperature sampling, nothing cut off, so the log-probs are the policy's own.
+    """How completions are drawn: plain temperature sampling; the log-probs are the policy's own.
 
     Attributes:
         temperature: Divides the logits; 0 takes the likeliest token (validation).
         max_new_tokens: Cap on a completion; None lets its budget decide (see `policy.caps`).
+        top_k: Draws among so many likeliest tokens alone; None among all.
     """
 
     temperature: float = 1.0
     max_new_tokens: int | None = None
+    top_k: int | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,9 @@ class RolloutSettings:
     Attributes:
         budgets: Drawn from, one for each document of a step: "10%", "500 chars", "5% tokens", "64 tokens", "300 bytes".
         group_size: Summaries a document.
-        temperature: Divides the logits; nothing else is cut off, so the log-probs are the policy's own.
+        temperature: Divides the logits; the log-probs are those of the policy at this temperature.
+        top_k: Draws among so many likeliest tokens alone, as the original did with 50; by default among all. As there,
+            log-probs, entropies and the loss stay those of the whole distribution: the gradient knows of no cut.
         curriculum: Pairs (round, budget): a budget is drawn from that round on, [[0, "20%"], [100, "10%"]], one that
             is not named from the beginning. After the last of these rounds all are drawn evenly, as without it;
             validation is left alone.
@@ -62,11 +67,12 @@ class RolloutSettings:
     max_new_tokens: Optional[int] = None
     seed: int = 0
     curriculum: list[tuple[int, str]] = field(default_factory=list)
+    top_k: Optional[int] = None
 
     @property
     def sampling(self) -> SamplingSettings:
         """How a completion is drawn."""
-        return SamplingSettings(self.temperature, self.max_new_tokens)
+        return SamplingSettings(self.temperature, self.max_new_tokens, self.top_k)
 
     def budgets_at(self, round_: int) -> list[Budget]:
         """The budgets that are drawn from in a round (the first is 0)."""
@@ -89,6 +95,8 @@ class RolloutSettings:
             )
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             found.append(f"rollout.max_new_tokens must be at least 1, but is {self.max_new_tokens}")
+        if self.top_k is not None and self.top_k < 2:
+            found.append(f"rollout.top_k must be at least 2, but is {self.top_k}: equal summaries teach nothing")
         return found + self._curriculum_problems()
 
     def _curriculum_problems(self) -> list[str]:
@@ -145,7 +153,7 @@ def sample(
         watches = [_Watch(prompt, template, tokenizer, counter, ends) for prompt in prompts]
         caps = completion_caps(prompts, settings.max_new_tokens, template, tokenizer, context, counter)
         decoder = policy.passes.decoder(model, group_size, max(caps))
-        return _decode(decoder, watches, caps, settings.temperature, seeds)
+        return _decode(decoder, watches, caps, settings.temperature, seeds, settings.top_k)
 
 
 def completion_text(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
@@ -205,7 +213,12 @@ def _end_tokens(model: PreTrainedModel) -> set[int]:
 
 
 def _decode(
-    decoder: Decoder, watches: list[_Watch], caps: Sequence[int], temperature: float, seeds: Sequence[int]
+    decoder: Decoder,
+    watches: list[_Watch],
+    caps: Sequence[int],
+    temperature: float,
+    seeds: Sequence[int],
+    top_k: int | None = None,
 ) -> list[Rollouts]:
     group_size = decoder.group_size
     generators = [torch.Generator(device=decoder.device).manual_seed(seed) for seed in seeds]
@@ -213,7 +226,7 @@ def _decode(
     left = torch.arange(len(completions))  # rows that have not ended, in the decoder's order
     logits = decoder.prefill([watch.prompt for watch in watches])
     while True:
-        drawn = _draw(logits, temperature, generators, group_size, left)
+        drawn = _draw(logits, temperature, generators, group_size, left, top_k)
         going_on = []
         for i, (row, token, log_prob, entropy) in enumerate(
             zip(left.tolist(), *(x.tolist() for x in drawn), strict=True)
@@ -251,7 +264,12 @@ class _Completion:
 
 
 def _draw(
-    logits: Tensor, temperature: float, generators: list[torch.Generator], group_size: int, left: Tensor
+    logits: Tensor,
+    temperature: float,
+    generators: list[torch.Generator],
+    group_size: int,
+    left: Tensor,
+    top_k: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draws a token for each row that is left: ([R] tokens, [R] log-probs, [R] entropies).
 
@@ -263,7 +281,7 @@ def _draw(
         return drawn, *log_probs_of_logits(logits, drawn)
     numbers = torch.cat([torch.rand(group_size, generator=g, device=g.device, dtype=torch.float64) for g in generators])
     # inverse of the distribution function, in float64: float32 sums over a large vocabulary lose its tail
-    heap = torch.softmax(logits.double() / temperature, dim=-1).cumsum(dim=-1)
+    heap = torch.softmax(_likeliest(logits, top_k).double() / temperature, dim=-1).cumsum(dim=-1)
     if not bool(torch.isfinite(heap[:, -1]).all()):
         raise ModelError(
             "the model's logits are not finite: try another dtype, or in training a lower model.optimizer.learning_rate"
@@ -271,6 +289,13 @@ def _draw(
     target = numbers[left.to(numbers.device)].unsqueeze(1) * heap[:, -1:]
     drawn = torch.searchsorted(heap, target, right=True).squeeze(1).clamp_max(logits.shape[1] - 1)
     return drawn, *log_probs_of_logits(logits, drawn, temperature)
+
+
+def _likeliest(logits: Tensor, top_k: int | None) -> Tensor:
+    """[R, V] logits, -inf for all but each row's k largest; equal ones at the edge all stay."""
+    if top_k is None or top_k >= logits.shape[1]:
+        return logits
+    return logits.masked_fill(logits < logits.topk(top_k).values[:, -1:], float("-inf"))
 
 
 def _collect(watch: _Watch, completions: Sequence[_Completion]) -> Rollouts:

@@ -25,7 +25,7 @@ from squish_pl.benchmark.records import Answer, Outcome, Task
 from squish_pl.budget import Budget
 from squish_pl.errors import ConfigError, ModelError
 from squish_pl.lm.tokens import whole_characters
-from squish_pl.policy.prompts import DOCUMENT_FIELD, LIMIT_FIELD, PromptTemplate
+from squish_pl.policy.prompts import PromptTemplate
 
 Effort = Literal["minimal", "low", "medium", "high"]
 _EFFORTS = ("minimal", "low", "medium", "high")
@@ -186,7 +186,7 @@ class Endpoint(Contender):
             finally:
                 job.cancel()
 
-    async def _ask_all(self, tasks: list[tuple[Task, str]], answers: SimpleQueue[tuple[Task, Answer] | None]) -> None:
+    async def _ask_all(self, tasks: list[tuple[Task, int]], answers: SimpleQueue[tuple[Task, Answer] | None]) -> None:
         asker = Asker(self.name, self.base_url, self._key, self.patience, self._lessons)
         waiting = iter(tasks)
 
@@ -198,9 +198,8 @@ class Endpoint(Contender):
             for _ in range(min(self.concurrency, len(tasks))):
                 workers.start_soon(work)
 
-    async def _ask(self, asker: Asker, task: Task, limit: str) -> Answer:
-        request = self.prompt.instruction.replace(LIMIT_FIELD, limit)
-        request = request.replace(DOCUMENT_FIELD, whole_characters(task.document.text))
+    async def _ask(self, asker: Asker, task: Task, limit: int) -> Answer:
+        request = self.prompt.request(Budget.parse(task.budget), limit, whole_characters(task.document.text))
         messages = [{"role": "system", "content": self.prompt.system}] if self.prompt.system else []
         messages.append({"role": "user", "content": request})
         start = time.monotonic()
@@ -247,10 +246,10 @@ class Endpoint(Contender):
             return None
         return (usage.prompt_tokens * self.prices.prompt + usage.completion_tokens * self.prices.completion) / 1e6
 
-    def _limit(self, task: Task) -> str:
-        """The budget in words: "412 characters"."""
+    def _limit(self, task: Task) -> int:
+        """The longest summary, in what the budget counts."""
         budget = Budget.parse(task.budget)
-        return budget.describe(budget.limit(task.document.text, self.tokenizer))
+        return budget.limit(task.document.text, self.tokenizer)
 
     @property
     def _key(self) -> str | None:
