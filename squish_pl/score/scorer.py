@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerBase
 
 from squish_pl.budget import Budget
 from squish_pl.errors import ModelError, report_problems
+from squish_pl.lm.cutting import split_sentences
 from squish_pl.lm.halving import Limit, within
 from squish_pl.lm.loading import BaseModel, DType
 from squish_pl.lm.tokens import encode, line_end_ids
@@ -227,7 +228,8 @@ class SquishScorer(Scorer):
             requests: Documents with their summaries and budgets.
             needs: What is wanted beside the savings. "support" reads each document once more, and behind it its
                 summaries; "support_alone" the summaries alone; "elsewhere" each summary before another document, the
-                request's `other` or the next request's, as many tokens again as the score itself.
+                request's `other` or the next request's, as many tokens again as the score itself; "sentences" each
+                sentence by itself, alone, behind itself and behind each summary.
             skip_over_budget: See `score_batch`.
 
         Returns:
@@ -250,6 +252,8 @@ class SquishScorer(Scorer):
         if "elsewhere" in needs:
             shares = self._elsewhere(requests, jobs)
             found = [replace(e, elsewhere=own) for e, own in zip(found, shares, strict=True)]
+        if "sentences" in needs:
+            found = [replace(e, sentences=self._of_sentences(job)) for e, job in zip(found, jobs, strict=True)]
         return found
 
     def take_tokens(self) -> int:
@@ -308,6 +312,23 @@ class SquishScorer(Scorer):
         rows = [job.document_rows(other) for job, other in zip(jobs, targets, strict=True)]
         measured = self._measure_behind(rows)
         return [_shares(job, own, a.double(), measured) for job, own, a in zip(jobs, rows, alone, strict=True)]
+
+    def _of_sentences(self, job: _Job) -> Tensor:
+        """[G]; see `Evidence.sentences`."""
+        sentences = [tuple(encode(self.tokenizer, text)) for text in split_sentences(job.text)]
+        prefixes = [None if row is None else ids for row, ids in zip(job.rows, job.summary_ids, strict=True)]
+        alone = [Row((self.start,), own) for own in sentences]
+        ceiling = [Row((self.start, *own), own) for own in sentences]
+        behind = [[] if ids is None else [Row((self.start, *ids), own) for own in sentences] for ids in prefixes]
+        measured = self._measure_once([alone, ceiling, *behind])
+        least, most = (sum(float(measured[row].double().sum()) for row in rows) for rows in (ceiling, alone))
+        shares = [
+            (most - sum(float(measured[row].double().sum()) for row in rows)) / (most - least)
+            if rows
+            else (math.nan if ids else 0.0)
+            for rows, ids in zip(behind, job.summary_ids, strict=True)
+        ]
+        return torch.tensor(shares, dtype=torch.float64)
 
     def _measure_once(self, rows: Iterable[Sequence[Row | None]]) -> dict[Row, Tensor]:
         different = list(dict.fromkeys(row for some in rows for row in some if row is not None))
