@@ -205,6 +205,13 @@ def document_scores(rows: Iterable[Row], references: Sequence[str], rule: Rule, 
     return _by_document((one.document, one.scores[score.key]) for one in counted)
 
 
+def lead_over(mine: Mapping[str, float], other: Mapping[str, float]) -> tuple[Estimate, bool]:
+    """By how much scores by document are ahead of others, over shared documents; whether the interval leaves 0 out."""
+    differences = [mine[document] - other[document] for document in mine if document in other]
+    ahead = estimate(differences)
+    return ahead, len(differences) >= _FEWEST and (ahead.low > 0 or ahead.high < 0)
+
+
 class _Counted(NamedTuple):
     """What an answer counts; length and copying are NaN where no summary was written."""
 
@@ -309,9 +316,7 @@ def _rank(results: Sequence[_Result], rank_by: str) -> list[Standing]:
     standings = [replace(result.standing, rank=rank) for rank, result in enumerate(ranked, 1)]
     for place, (better, next_one) in enumerate(pairwise(ranked)):
         mine, other = score(better), score(next_one)
-        differences = [mine[document] - other[document] for document in mine if document in other]
-        ahead = estimate(differences)
-        resolved = len(differences) >= _FEWEST and (ahead.low > 0 or ahead.high < 0)
+        ahead, resolved = lead_over(mine, other)
         standings[place] = replace(standings[place], ahead=ahead, resolved=resolved)
     return standings
 

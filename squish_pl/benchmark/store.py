@@ -206,6 +206,16 @@ class Store:
         with self._clear_errors(), self._transaction():
             self._database.execute("INSERT INTO evidence VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
 
+    def everything(self) -> tuple[list[tuple[str, str, str, str, int, Answer]], dict[str, dict[ScoreKey, ScoreRecord]]]:
+        """All answers (contender, hash of its identity, document, budget, sample, answer), all scores by reference."""
+        answers = "SELECT contender, identity, document, budget, sample, answer FROM answers"
+        scores = "SELECT reference, document, budget, summary, score FROM scores"
+        with self._clear_errors():
+            found: dict[str, dict[ScoreKey, ScoreRecord]] = {}
+            for reference, *key, score in self._database.execute(scores):
+                found.setdefault(reference, {})[ScoreKey(*key)] = _SCORES.validate_json(score)
+            return [(*key, _ANSWERS.validate_json(one)) for *key, one in self._database.execute(answers)], found
+
     def _of_tasks(self, contender: Contender, tasks: Iterable[Task], column: str) -> dict[Task, str]:
         keys = {task: _task_key(contender, task) for task in tasks}
         query = (

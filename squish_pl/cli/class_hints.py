@@ -10,8 +10,8 @@ _MEASURES = (
     "SupportGain, Ending, Contrast, Harm, ShannonScore, Weighted"
 )
 _CONTENDERS = (
-    "LocalModel, Endpoint, GivenSummaries, Opening, OriginalOpening, BestSentences, RandomSentences, Highlights, an attack of "
-    "attacks.yaml"
+    "LocalModel, Endpoint, GivenSummaries, Opening, OriginalOpening, BestSentences, RandomSentences, Highlights, an "
+    "attack of attacks.yaml"
 )
 
 #: last part of a key -> what it names, and which there are
