@@ -372,8 +372,8 @@ class SquishModule(LightningModule):
         figures = self.validator.finish()
         self.validations[self.round] = figures
         if self.trainer.sanity_checking:
-            if self.logger is not None:
-                self.logger.log_metrics(figures, step=0)
+            for logger in self.loggers:
+                logger.log_metrics(figures, step=0)
         else:
             self.log_dict(figures | {"step": float(self.round)})
 

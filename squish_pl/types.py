@@ -117,7 +117,8 @@ class Rollouts:
         prompt: The prompt all of them answer.
         token_ids: [G, C] int64, sampled tokens; 0 where `mask` is false.
         mask: [G, C] bool, true on generated tokens.
-        log_probs: [G, C] float32, ln p of each sampled token under the distribution it was drawn from, nats.
+        log_probs: [G, C] float32, ln p of each sampled token under the distribution it was drawn from (the whole one,
+            where only its likeliest tokens were drawn), nats.
         entropies: [G, C] float32, entropy of that distribution, nats.
         finish: [G] int64, `Finish` values.
         summaries: G parsed summaries; None where the completion cannot be parsed.

@@ -45,8 +45,8 @@ class Comparison:
         budgets: Caps, as text.
         score: Of the score.
         rank_by: Key of the score that decides the ranking: "squish", "novel", or the name of a measure with a zero.
-        original_rules: The original's: cut summaries that are slightly too long, drop those that score 0, leave out
-            contenders of whose tasks less than four fifths are left.
+        original_rules: The original's: cut summaries that are too long by less than half of their limit, drop those
+            that score 0, leave out contenders with four fifths of the documents or fewer.
         shown: Documents that are kept for looking at, with each token's savings.
         published: Values measured elsewhere, to be laid beside.
         rule: How one score is made of several references': "mean", or "min", the score that no reference falls below.
@@ -275,6 +275,7 @@ def _facts(what: Comparison, work: Prepared, device: torch.device) -> dict[str, 
         "budgets": ", ".join(work.budgets),
         "references": ", ".join(references),
         "frame": what.score.template.frame,
+        **({} if what.score.protocol == "own" else {"protocol": f"the {what.score.protocol}'s sums"}),
         "copied": f"token n-grams of {what.score.novel_ngram} shared with the summary",
         **({"measures": ", ".join(measure.name for measure in what.score.measures)} if what.score.measures else {}),
         "rules": "the original's" if what.original_rules else benchmarks,

@@ -14,19 +14,14 @@ from itertools import groupby, pairwise
 from statistics import fmean
 from typing import NamedTuple
 
+from squish_pl.benchmark.original_rules import NOTE, is_kept
 from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task
 from squish_pl.benchmark.scores import SCORES, Score
 from squish_pl.score.bootstrap import Estimate, estimate
 from squish_pl.score.ensemble import Rule
 
-LEAST_COVERAGE = 0.8  #: under the original's rules
 _FEWEST = 6  # documents: with five, even if all agree, chance does as well more than once in twenty (2 / 2**5)
 
-_ORIGINAL_RULES = (
-    "By the original's rules: summaries that score 0 are dropped before the mean, and a contender of whose tasks less "
-    f"than {LEAST_COVERAGE:.0%} are left is left out. Summaries up to a tenth too long were cut to their budget before "
-    "they were scored."
-)
 _NO_ZERO = "{}: summaries that are over the budget, empty or cannot be parsed are left out of its mean, not counted 0."
 
 _COMBINED: dict[Rule, Callable[[Sequence[float]], float]] = {"mean": fmean, "min": min}
@@ -163,8 +158,8 @@ def leaderboard(
         references: Names of the references; with several, their scores combined are ranked too, over tasks that all
             scored.
         rank_by: Key of the score that decides; it must have a zero.
-        original_rules: Drop summaries that score 0 and leave out contenders under `LEAST_COVERAGE`. The rows' scores
-            are those of summaries cut to their budget where they were up to a tenth too long (`runner.scored_text`).
+        original_rules: Drop summaries that score 0 and leave out contenders with too few documents then. The rows'
+            scores are those of summaries cut where they were too long, but not by much (`runner.scored_text`).
         rule: How one score is made of several references', for each summary: their mean, or the lowest.
         scores: The run's. A summary that does not count is worth 0; to a score without a zero it is worth nothing, and
             left out of the mean.
@@ -172,7 +167,7 @@ def leaderboard(
     by_budget: dict[str, list[Row]] = {}
     for row in rows:
         by_budget.setdefault(row.task.budget, []).append(row)
-    board = Leaderboard([], rank_by, original_rules, [_ORIGINAL_RULES] if original_rules else [], scores)
+    board = Leaderboard([], rank_by, original_rules, [NOTE] if original_rules else [], scores)
     board.notes.extend(_NO_ZERO.format(score.title) for score in scores if not score.has_zero)
     for budget, asked in by_budget.items():
         for reference, names in reference_views(references, rule).items():
@@ -180,8 +175,10 @@ def leaderboard(
                 _result(own, names, budget, reference, original_rules, rule, scores) for own in _by_contender(asked)
             ]
             if original_rules:
-                few = [r.standing for r in results if r.standing.coverage < LEAST_COVERAGE]
-                board.notes.extend(f"Left out at {budget} ({reference}): {s.contender}, {s.coverage:.0%}" for s in few)
+                of = {own[0].contender: len({row.task.document_hash for row in own}) for own in _by_contender(asked)}
+                few = [s for s in (r.standing for r in results) if not is_kept(s.documents, of[s.contender])]
+                where = f"Left out at {budget} ({reference})"
+                board.notes.extend(f"{where}: {s.contender}, {s.documents} of {of[s.contender]} documents" for s in few)
                 results = [result for result in results if result.standing not in few]
             board.standings.extend(_rank(results, rank_by))
     return board
@@ -206,6 +203,13 @@ def document_scores(rows: Iterable[Row], references: Sequence[str], rule: Rule, 
     """
     counted = [counted for row in rows if (counted := _count(row, references, rule, [score])) is not None]
     return _by_document((one.document, one.scores[score.key]) for one in counted)
+
+
+def lead_over(mine: Mapping[str, float], other: Mapping[str, float]) -> tuple[Estimate, bool]:
+    """By how much scores by document are ahead of others, over shared documents; whether the interval leaves 0 out."""
+    differences = [mine[document] - other[document] for document in mine if document in other]
+    ahead = estimate(differences)
+    return ahead, len(differences) >= _FEWEST and (ahead.low > 0 or ahead.high < 0)
 
 
 class _Counted(NamedTuple):
@@ -312,9 +316,7 @@ def _rank(results: Sequence[_Result], rank_by: str) -> list[Standing]:
     standings = [replace(result.standing, rank=rank) for rank, result in enumerate(ranked, 1)]
     for place, (better, next_one) in enumerate(pairwise(ranked)):
         mine, other = score(better), score(next_one)
-        differences = [mine[document] - other[document] for document in mine if document in other]
-        ahead = estimate(differences)
-        resolved = len(differences) >= _FEWEST and (ahead.low > 0 or ahead.high < 0)
+        ahead, resolved = lead_over(mine, other)
         standings[place] = replace(standings[place], ahead=ahead, resolved=resolved)
     return standings
 

@@ -107,7 +107,7 @@ def room_problems(
         needs = []
         for document, text in zip(file.documents, texts[file.name], strict=True):
             beside = max(
-                max(count_tokens(tokenizer, template.render(s)), framed + count_tokens(tokenizer, s))
+                max(len(template.frame_ids(tokenizer, s)), framed + count_tokens(tokenizer, s))
                 for s in document.summaries
             )
             needs.append((count_tokens(tokenizer, text) + beside, beside, document.id))

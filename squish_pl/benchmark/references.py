@@ -108,10 +108,10 @@ class Reference(BaseModel):
             counter: The tokenizer that `max_tokens` is counted with.
         """
         context = context_length(self._config)
-        frames = [settings.template.render("")]
+        frames = [len(settings.template.frame_ids(self.tokenizer, ""))]
         if "support" in needs_of(settings.measures):
-            frames.append(settings.template.render_support(""))
-        frame = max(count_tokens(self.tokenizer, text) for text in frames) + 1
+            frames.append(count_tokens(self.tokenizer, settings.template.render_support("")))
+        frame = max(frames) + 1
         longest, text = max((count_tokens(self.tokenizer, d.text), d.text) for d in documents)
         room = min(_room(context - frame, longest, text, budget, self.tokenizer) for budget in budgets)
         if longest <= room:

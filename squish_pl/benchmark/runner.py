@@ -24,6 +24,7 @@ from squish_pl.benchmark.claims import Portion
 from squish_pl.benchmark.contenders.base import Contender
 from squish_pl.benchmark.crew import Crew, Job, Portions
 from squish_pl.benchmark.leaderboard import Row
+from squish_pl.benchmark.original_rules import is_shortened, shortened
 from squish_pl.benchmark.progress import Step, step
 from squish_pl.benchmark.records import Answer, Outcome, ScoreRecord, Task, text_hash
 from squish_pl.benchmark.references import Reference
@@ -41,7 +42,6 @@ from squish_pl.types import Document
 
 log = logging.getLogger(__name__)
 
-SLIGHTLY = 0.1  #: under the original's rules, a summary up to this share longer than its budget is cut to it
 _SCORED_AT_A_TIME = 64  # summaries, or a little more
 
 
@@ -190,19 +190,18 @@ def scored_text(task: Task, answer: Answer | None, cut: PreTrainedTokenizerBase 
     Args:
         task: What was asked.
         answer: What came of it.
-        cut: Counts budgets in tokens, as all references do; a summary that is slightly too long is cut to its budget
-            then, which is the original's rule. None leaves it as it is.
+        cut: Counts budgets in tokens, as all references do; the original's rules hold then, by which white space around
+            a summary counts, and one that is too long is cut. None leaves it as it is, but for the white space.
     """
     if answer is None or answer.outcome is not Outcome.WRITTEN or answer.summary is None:
         return None
-    summary = answer.summary.strip()
-    if cut is None or not answer.complete:
-        return summary
+    if cut is None:
+        return answer.summary.strip()
     budget = Budget.parse(task.budget)
     limit = budget.limit(task.document.text, cut)
-    if not limit < budget.length(summary, cut) <= limit * (1 + SLIGHTLY):
-        return summary
-    return budget.cut(summary, limit, cut)
+    if not answer.complete or not is_shortened(budget.length(answer.summary, cut), limit):
+        return answer.summary
+    return shortened(answer.summary, limit, budget, cut)
 
 
 def score(

@@ -198,6 +198,16 @@ class Store:
         row = (reference, document, summaries, pack(evidence))
         self._database.write(("INSERT INTO evidence VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", [row]))
 
+    def everything(self) -> tuple[list[tuple[str, str, str, str, int, Answer]], dict[str, dict[ScoreKey, ScoreRecord]]]:
+        """All answers (contender, hash of its identity, document, budget, sample, answer), all scores by reference."""
+        answers = "SELECT contender, identity, document, budget, sample, answer FROM answers"
+        scores = "SELECT reference, document, budget, summary, score FROM scores"
+        with self._legible():
+            found: dict[str, dict[ScoreKey, ScoreRecord]] = {}
+            for reference, *key, score in self._database.read(scores, ()):
+                found.setdefault(reference, {})[ScoreKey(*key)] = _SCORES.validate_json(score)
+            return [(*key, _ANSWERS.validate_json(one)) for *key, one in self._database.read(answers, ())], found
+
     def _of_tasks(self, contender: Contender, tasks: Iterable[Task], column: str) -> dict[Task, str]:
         keys = {task: _task_key(contender, task) for task in tasks}
         query = (

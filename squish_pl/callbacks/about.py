@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 
+from squish_pl.callbacks.texts import log_text
 from squish_pl.module import SquishModule
 
 log = logging.getLogger(__name__)
@@ -31,9 +31,7 @@ class About(Callback):
             judge(pl_module, self.monitor),
         ]
         log.info("%s", lines[0])
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_text("about", "\n\n".join(lines), pl_module.round)
+        log_text(trainer.loggers, "about", "\n\n".join(lines), pl_module.round)
 
 
 def judge(module: SquishModule, monitor: str) -> str:

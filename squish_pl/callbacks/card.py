@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 
+from squish_pl.budget import Budget
 from squish_pl.lm.loading import PACKAGE_PREFIX
 from squish_pl.markdown import escape
 from squish_pl.module import SquishModule
 from squish_pl.rl.validation import budgets_of, estimate_of, keys_of
 from squish_pl.score.baselines import lead_key
 from squish_pl.score.measures.base import score_title
+from squish_pl.types import Document
 
 _CARD = """---
 base_model: {base}
 library_name: peft
 pipeline_tag: summarization
 tags: [lora, squish, summarization, reinforcement-learning]
+widget:
+- text: {widget}
 ---
 
 # A summarising adapter for {base}
@@ -92,11 +97,13 @@ def model_card(module: SquishModule, documents: str, figures: Mapping[str, float
         "learning rate": module.optimizer.learning_rate,
         "longest completion": "as its budget takes" if most is None else f"{most} tokens",
         "temperature": module.rollout.temperature,
+        **({} if module.rollout.top_k is None else {"drawn among the likeliest": module.rollout.top_k}),
     }
     if module.warm_start.rounds:
         settings["warm start"] = module.warm_start.describe(module.rollout.group_size)
     return _CARD.format(
         base=module.base_model.base.replace('"', ""),
+        widget=json.dumps(_widget(module)),  # JSON's strings are YAML's
         round=module.round,
         scores=score_table(figures),
         settings="\n".join(f"- {name}: {escape(str(value))}" for name, value in settings.items()),
@@ -107,6 +114,18 @@ def model_card(module: SquishModule, documents: str, figures: Mapping[str, float
         close_tag=module.prompt.close_tag,
         instruction=module.prompt.instruction + ("" if thinking is None else thinking.instruction),
     )
+
+
+_EXAMPLE = (
+    "The ferry to the island left before dawn on Tuesday with 31 passengers and a goat. By noon the harbour master had "
+    "called every captain on her list, and each of them was at home. The boat was found the next evening in a northern "
+    "bay, its tank full and its lamps lit."
+)
+
+
+def _widget(module: SquishModule) -> str:
+    """The prompt of a short document, as the model reads it."""
+    return module.prompt.build(Document(_EXAMPLE), Budget.parse("100 chars"), module.tokenizer).text
 
 
 def _described(component: object) -> str:

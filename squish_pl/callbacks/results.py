@@ -22,10 +22,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from squish_pl.data.summaries import RESULTS as RESULTS
 from squish_pl.files import written_whole
 from squish_pl.rl.validation import SHARES, Validated, budgets_of
 
-RESULTS = "results.json"
 _OF_DOCUMENT = ("document_id", "opening", "budget", "source")
 
 Validations = Mapping[int, Mapping[str, float]]  #: figures by the round before them

@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 
+from squish_pl.callbacks.texts import log_table
 from squish_pl.errors import report_problems
-from squish_pl.markdown import escape
 from squish_pl.module import SquishModule
 from squish_pl.rl.validation import Validated, own_keys
 
 
 class SampleSummaries(Callback):
-    """Writes a table to TensorBoard's text tab after every validation, the one before training included.
+    """Writes a table to the loggers (see `callbacks.texts`) after every validation, the one before training included.
 
     Args:
         documents: How many validation documents are shown; always the first ones.
@@ -30,25 +29,24 @@ class SampleSummaries(Callback):
         """Writes the table."""
         if not trainer.is_global_zero:
             return
-        table = self.table(pl_module.validated)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_text("summaries", table, pl_module.round)
+        log_table(trainer.loggers, "summaries", *self.table(pl_module.validated), pl_module.round)
 
-    def table(self, lines: list[Validated]) -> str:
-        """The table in Markdown, everything from documents and models escaped."""
+    def table(self, lines: list[Validated]) -> tuple[list[str], list[list[str]]]:
+        """The table's heads and rows."""
         shown = list(dict.fromkeys(line.document_id for line in lines))[: self.documents]
         keys = own_keys(lines[0].scores) if lines else ["squish", "novel"]
         rows = [
-            f"| {escape(line.opening[: self.opening_characters])}… | {line.budget} | {escape(_said(line))} | "
-            + " | ".join(_number(line.scores[key]) for key in (*keys, "lead"))
-            + " |"
+            [
+                f"{line.opening[: self.opening_characters]}…",
+                line.budget,
+                _said(line),
+                *(_number(line.scores[key]) for key in (*keys, "lead")),
+            ]
             for document in shown
             for line in lines
             if line.document_id == document
         ]
-        heads = ["document", "budget", "summary", "SQUISH", *keys[1:], "opening's SQUISH"]
-        return "\n".join([f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *rows])
+        return ["document", "budget", "summary", "SQUISH", *keys[1:], "opening's SQUISH"], rows
 
 
 def _number(value: float) -> str:

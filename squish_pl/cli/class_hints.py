@@ -7,11 +7,11 @@ import re
 _REWARDS = "Squish, SquishNovel, Measured, OwnInformation"
 _MEASURES = (
     "Fair, Squish, Novel, SmoothNovel, AlignedNovel, BeyondCopying, Clipped, Positive, Support, WeakestSupport, "
-    "SupportGain, Ending, Contrast, Weighted"
+    "SupportGain, Ending, Contrast, Harm, ShannonScore, Weighted"
 )
 _CONTENDERS = (
-    "LocalModel, Endpoint, GivenSummaries, Opening, BestSentences, RandomSentences, Highlights, an attack of "
-    "attacks.yaml"
+    "LocalModel, Endpoint, GivenSummaries, Opening, OriginalOpening, BestSentences, RandomSentences, Highlights, an "
+    "attack of attacks.yaml"
 )
 
 #: last part of a key -> what it names, and which there are

@@ -24,6 +24,7 @@ from squish_pl.benchmark.references import Reference, pick_device
 from squish_pl.benchmark.report.write import report_problems, write_findings
 from squish_pl.benchmark.resistance_tables import print_resistance
 from squish_pl.benchmark.store import Store
+from squish_pl.budget import Budget
 from squish_pl.cli.sharing import StorePlace, lease_problems, share
 from squish_pl.data.filters import Selection
 from squish_pl.data.settings import data_problems
@@ -43,6 +44,7 @@ def benchmark(
     max_documents: Optional[int] = None,
     min_characters: int = 0,
     max_characters: Optional[int] = None,
+    max_with_summary: Optional[int] = None,
     max_tokens: Optional[int] = None,
     budgets: list[str] = ["1%", "2%", "5%", "10%", "20%"],
     references: list[Reference] = [Reference()],
@@ -66,11 +68,12 @@ def benchmark(
 
     Args:
         contenders: Whoever writes, by class_path and init_args: LocalModel, Endpoint, GivenSummaries, Opening,
-            BestSentences, RandomSentences, Highlights, an attack, or a class of your own.
+            OriginalOpening, BestSentences, RandomSentences, Highlights, an attack, or a class of your own.
         documents: As for training: "samples", a file, a folder, a glob or hub://<owner>/<name>/<config>.
         max_documents: How many of them; all by default.
         min_characters: Length of the shortest, in characters.
         max_characters: Length of the longest, in characters.
+        max_with_summary: Most characters of a document together with its longest summary under these budgets.
         max_tokens: Longest document in the first reference's tokens; longer ones are cut.
         budgets: Caps on a summary's length: "10%", "500 chars", "5% tokens", "64 tokens", "300 bytes".
         references: Models that measure, loaded one after the other; with several, their scores combined are ranked too.
@@ -78,8 +81,8 @@ def benchmark(
         score: How they measure.
         device: Of the references; "auto" takes a GPU where there is one.
         rank_by: The score that decides the ranking: squish, novel, or a measure's name.
-        original_rules: The original's rules: cut summaries up to a tenth over the budget, drop those that score 0,
-            leave out contenders of whose tasks less than 80 % are left.
+        original_rules: The original's rules: cut summaries of less than 1.5 times the limit to int(0.7 * limit), drop
+            those that score 0, keep contenders with more than 80 % of the documents.
         published: Lay the original's published values beside, which were measured under another template.
         store: File with answers and scores, or postgresql://user@host/database. Processes that are given the same one
             share the work.
@@ -113,11 +116,14 @@ def benchmark(
     )
     if max_documents is not None and max_documents < 1:
         problems.append(f"max_documents must be at least 1, but is {max_documents}")
+    if max_with_summary is not None and max_with_summary < 1:
+        problems.append(f"max_with_summary must be at least 1, but is {max_with_summary}")
     problems += what.problems() + lease_problems(lease) + report_problems(report, logs, output)
     if problems:
         raise ConfigError(problems)
     where = pick_device(device)
-    found = load_documents(documents, max_documents, Selection(min_characters, max_characters))
+    selection = Selection(min_characters, max_characters, max_with_summary, tuple(map(Budget.parse, budgets)))
+    found = load_documents(documents, max_documents, selection)
     work = prepare(what, found, documents, max_tokens)
     with stop_message(), Store(store) as kept:
         share(what, work, kept, where, lease, [report, logs, output], lambda f: show(f, report, logs, output))

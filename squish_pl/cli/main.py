@@ -64,6 +64,12 @@ def _meta(arguments: list[str]) -> None:
     run(arguments[1:])
 
 
+def _report(arguments: list[str]) -> None:
+    from squish_pl.cli.report import run
+
+    run(arguments[1:])
+
+
 _COMMANDS = {
     "fit": _Command(_train, "train an adapter", "fit --config smollm2.yaml"),
     "validate": _Command(
@@ -79,6 +85,9 @@ _COMMANDS = {
     ),
     "compare": _Command(
         _compare, "compare any summarisers on one leaderboard", "compare --config benchmark.yaml --report report/"
+    ),
+    "report": _Command(
+        _report, "lay two runs of the benchmark beside each other", "report --compare before.sqlite after.sqlite"
     ),
     "meta": _Command(
         _meta, "measure how well scores follow people's ratings", "meta --ratings ratings.jsonl --output meta.json"

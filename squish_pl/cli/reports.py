@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -81,6 +81,8 @@ def print_fit_report(module: SquishModule, trainer: Trainer, checkpoint: Adapter
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger) and logger.save_dir:
             console.print(Text(f"dashboard: tensorboard --logdir {logger.save_dir}"), soft_wrap=True)
+        elif isinstance(logger, CSVLogger):
+            console.print(Text(f"figures and summaries: {logger.log_dir}"), soft_wrap=True)
 
 
 def print_prediction_report(path: str, count: int) -> None:

@@ -30,7 +30,7 @@ from squish_pl.files import paths_in
 from squish_pl.lm.loading import BaseModel, DType
 from squish_pl.score.ensemble import Rule
 from squish_pl.score.measures.base import Measure
-from squish_pl.score.settings import ScoreSettings
+from squish_pl.score.settings import Protocol, ScoreSettings
 from squish_pl.score.template import ScoreTemplate
 from squish_pl.types import Document
 
@@ -57,6 +57,7 @@ def score(
     rule: Rule = "mean",
     device: str = "auto",
     template: ScoreTemplate = ScoreTemplate(),
+    protocol: Protocol = "own",
     novel_ngram: int = 4,
     measures: list[Measure] = ScoreSettings().measures,
     max_tokens: Optional[int] = None,
@@ -89,6 +90,7 @@ def score(
         rule: How their scores make one: "mean", or "min".
         device: "auto" takes a GPU where there is one.
         template: How summary and document are framed.
+        protocol: "original" sums and frames as the original does.
         novel_ngram: Token n-grams of this length count as copied.
         measures: What is measured beside SQUISH and SQUISH-novel, by class_path and init_args: Fair, Support,
             any other of docs/meta.md, or a class of your own.
@@ -119,7 +121,7 @@ def score(
         references=[Reference(base, gguf_file, revision, dtype), *(Reference(**vars(model)) for model in others)],
         rule=rule,
         budgets=given.budgets,
-        score=ScoreSettings(template, novel_ngram, batch_tokens, measures),
+        score=ScoreSettings(template, novel_ngram, batch_tokens, measures, protocol),
         shown=200 if report else 0,
     )
     if problems := what.problems() + lease_problems(lease) + report_problems(report):

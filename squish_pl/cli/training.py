@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelSummary, ProgressBar
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from squish_pl.callbacks import (
@@ -46,6 +46,7 @@ class SquishCLI(LightningCLI):
             DocumentDataModule,
             args=args,
             seed_everything_default=0,
+            save_config_callback=_SaveConfig,
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
             parser_kwargs={name: {"exit_on_error": False} for name in self.subcommands()} | {"exit_on_error": False},
@@ -159,6 +160,14 @@ class SquishCLI(LightningCLI):
         """Tells where the summaries are."""
         writer = next(c for c in self.trainer.callbacks if isinstance(c, PredictionWriter))  # type: ignore[attr-defined]
         print_prediction_report(writer.path, writer.count)
+
+
+class _SaveConfig(SaveConfigCallback):
+    """Leaves loggers alone that have no folder, such as a tracking server's."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if trainer.log_dir is not None:
+            super().setup(trainer, pl_module, stage)
 
 
 def _class_problem(message: str) -> str | None:

@@ -6,11 +6,13 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import datasets
 from transformers import PreTrainedTokenizerBase
 
+from squish_pl.budget import Budget, BudgetUnit
 from squish_pl.data.readers import EMPTY, HOPELESS, PROBLEM, with_text
 from squish_pl.data.skipped import Skipped
 from squish_pl.errors import DataError
@@ -119,10 +121,15 @@ class Selection:
     Attributes:
         min_characters: Length of the shortest document, in characters of the uncut text.
         max_characters: Length of the longest; None for no limit.
+        max_with_summary: Characters that a document has together with a summary of any of `budgets`, at most; None for
+            no limit.
+        budgets: Those in characters count for that.
     """
 
     min_characters: int = 0
     max_characters: int | None = None
+    max_with_summary: int | None = None
+    budgets: tuple[Budget, ...] = ()
 
     def objection(self, document: Document) -> str | None:
         """Why the document is not used, as the end of a sentence about such documents; None where it is used."""
@@ -130,6 +137,13 @@ class Selection:
             return f"shorter than min_characters={self.min_characters}"
         if self.max_characters is not None and len(document.text) > self.max_characters:
             return f"longer than max_characters={self.max_characters}"
+        if self.max_with_summary is not None and self._with_summary(len(document.text)) > self.max_with_summary:
+            return f"with a summary longer than max_with_summary={self.max_with_summary}"
         if not document.text.strip():
             return "blank"
         return None
+
+    def _with_summary(self, length: int) -> Fraction:
+        """Exact, a part of a character included: 10 % of 1,005 characters are 100.5."""
+        counted = (budget for budget in self.budgets if budget.unit.absolute is BudgetUnit.CHARACTERS)
+        return length + max((b.value * length if b.unit.is_share else b.value for b in counted), default=Fraction(0))

@@ -161,7 +161,7 @@ class SummaryReward:
         cap = Budget.parse(budget or self.budget)
         counts = cap.unit.counts_tokens and cap.unit.is_share
         limit = cap.limit(document, self.scorer.tokenizer if counts else None)
-        return self.prompt.messages(document, cap.describe(limit))
+        return self.prompt.messages(document, cap, limit)
 
     def _values(self, keys: Sequence[Key]) -> dict[Key, float]:
         """What the measure gives; NaN over the budget, and where it cannot tell."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 
 from transformers import PreTrainedTokenizerBase
 
@@ -57,6 +58,12 @@ def cut_to_sentences(text: str, fits: Callable[[str], bool]) -> str:
     ends = [match.end() for match in _SENTENCE_END.finditer(text)] + [len(text)]
     beginnings = (text[:end].rstrip() for end in reversed(ends))
     return next((beginning for beginning in beginnings if fits(beginning)), "")
+
+
+def split_sentences(text: str) -> list[str]:
+    """A text's sentences, and lines without a full stop, as they can be told without a model; white space stripped."""
+    ends = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
+    return [part for start, end in pairwise(ends) if (part := text[start:end].strip())]
 
 
 def _upper_bound(text: str, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> int | None:

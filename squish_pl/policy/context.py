@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from transformers import PreTrainedTokenizerBase
 
 from squish_pl.budget import Budget
-from squish_pl.lm.tokens import count_tokens
 from squish_pl.policy.caps import largest_need
 from squish_pl.policy.prompts import PromptTemplate
 from squish_pl.score.template import ScoreTemplate
@@ -48,7 +47,7 @@ def context_problems(
             "or leave it out, and it follows from each budget"
         )
     around = len(prompt.build(Document(""), Budget.parse("999999 chars"), tokenizer).token_ids)
-    frame = count_tokens(tokenizer, template.render("")) + 1
+    frame = len(template.frame_ids(tokenizer, "")) + 1
 
     def cap(document: int) -> int:
         if max_new_tokens is not None:

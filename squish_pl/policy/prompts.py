@@ -17,7 +17,7 @@ from squish_pl.types import Document, Prompt
 
 log = logging.getLogger(__name__)
 
-DOCUMENT_FIELD, LIMIT_FIELD = "{document}", "{limit}"
+DOCUMENT_FIELD, LIMIT_FIELD, TARGET_FIELD = "{document}", "{limit}", "{target}"
 _SENTINEL = "\ue000document\ue000"  # private-use characters, to find the document's place in a rendered chat
 _NO_THINKING = {"enable_thinking": False, "thinking": False}  # as chat templates call it
 _THINKING = {"enable_thinking": True, "thinking": True}
@@ -43,7 +43,8 @@ class PromptTemplate:
     tags.
 
     Attributes:
-        instruction: The request, with the fields {document} and {limit} ("412 characters").
+        instruction: The request, with the fields {document}, {limit} ("412 characters") and, if wanted, {target}: nine
+            tenths of the limit ("370 characters").
         open_tag: Ends the prompt. Behind a thought the policy writes it, or leaves it out.
         close_tag: Ends the summary; the policy has to write it.
         chat: "auto" uses the tokenizer's chat template where it has one; "never" prompts a base model.
@@ -70,6 +71,7 @@ class PromptTemplate:
             for field, times, wrong in (
                 (DOCUMENT_FIELD, "exactly once", self.instruction.count(DOCUMENT_FIELD) != 1),
                 (LIMIT_FIELD, "at most once", self.instruction.count(LIMIT_FIELD) > 1),
+                (TARGET_FIELD, "at most once", self.instruction.count(TARGET_FIELD) > 1),
             )
             if wrong
         ]
@@ -99,8 +101,7 @@ class PromptTemplate:
             ConfigError: chat is "always" and the tokenizer has no chat template, or its template does not take the
                 request, or not with a system message, or opens a thought with another tag than `thinking`.
         """
-        limit = budget.describe(budget.limit(document.text, tokenizer))
-        request = self.instruction.replace(LIMIT_FIELD, limit).replace(DOCUMENT_FIELD, _SENTINEL)
+        request = self.request(budget, budget.limit(document.text, tokenizer), _SENTINEL)
         chat = self._uses_chat(tokenizer)
         if self.thinking is not None:
             frame = self._open_frame(request + self.thinking.instruction, self.thinking, tokenizer, chat)
@@ -114,18 +115,27 @@ class PromptTemplate:
         )
         return Prompt(document, budget, before + document.text + after, token_ids)
 
-    def messages(self, document: str, limit: str) -> list[dict[str, str]]:
+    def messages(self, document: str, budget: Budget, limit: int) -> list[dict[str, str]]:
         """The chat that asks for a summary, for whoever applies a chat template elsewhere.
 
         Args:
             document: The text to summarise.
-            limit: The longest summary in words: "412 characters".
+            budget: Names the unit of the limit.
+            limit: The longest summary, in that unit.
         """
-        return self._messages(self.instruction.replace(LIMIT_FIELD, limit).replace(DOCUMENT_FIELD, document))
+        return self._messages(self.request(budget, limit, document))
 
     def _messages(self, request: str) -> list[dict[str, str]]:
         system = [{"role": "system", "content": self.system}] if self.system else []
         return [*system, {"role": "user", "content": request}]
+
+    def request(self, budget: Budget, limit: int, document: str) -> str:
+        """The instruction, filled in."""
+        limits = {LIMIT_FIELD: limit, TARGET_FIELD: limit * 9 // 10}
+        worded = self.instruction
+        for name, length in limits.items():
+            worded = worded.replace(name, budget.describe(length))
+        return worded.replace(DOCUMENT_FIELD, document)
 
     def _chat(self, request: str, tokenizer: PreTrainedTokenizerBase) -> str:
         """The chat up to where the model's answer begins, outside any thought."""

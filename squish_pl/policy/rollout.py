@@ -4,7 +4,8 @@
 
 A row ends when its summary closes, when it has certainly outgrown its budget (its score is then known to be 0), when
 the model writes its end token, or at the cap. A thought before the summary (`PromptTemplate.thinking`) has a cap of its
-own. The tokens' log-probs are those of the distribution drawn from.
+own. The tokens' log-probs are those of the distribution drawn from, or with `top_k` of the whole distribution, of which
+only the likeliest tokens are drawn.
 """
 
 from __future__ import annotations
@@ -34,15 +35,17 @@ from squish_pl.types import Prompt, Rollouts, pad_rows
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How completions are drawn: plain temperature sampling, nothing cut off, so the log-probs are the policy's own.
+    """How completions are drawn: plain temperature sampling; the log-probs are the policy's own.
 
     Attributes:
         temperature: Divides the logits; 0 takes the likeliest token (validation).
         max_new_tokens: Cap on a completion, its thought left out; None lets its budget decide (see `policy.caps`).
+        top_k: Draws among so many likeliest tokens alone; None among all.
     """
 
     temperature: float = 1.0
     max_new_tokens: int | None = None
+    top_k: int | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,9 @@ class RolloutSettings:
     Attributes:
         budgets: Drawn from, one for each document of a step: "10%", "500 chars", "5% tokens", "64 tokens", "300 bytes".
         group_size: Summaries a document.
-        temperature: Divides the logits; nothing else is cut off, so the log-probs are the policy's own.
+        temperature: Divides the logits; the log-probs are those of the policy at this temperature.
+        top_k: Draws among so many likeliest tokens alone, as the original did with 50; by default among all. As there,
+            log-probs, entropies and the loss stay those of the whole distribution: the gradient knows of no cut.
         curriculum: Pairs (round, budget): a budget is drawn from that round on, [[0, "20%"], [100, "10%"]], one that
             is not named from the beginning. After the last of these rounds all are drawn evenly, as without it;
             validation is left alone.
@@ -67,11 +72,12 @@ class RolloutSettings:
     max_new_tokens: Optional[int] = None
     seed: int = 0
     curriculum: list[tuple[int, str]] = field(default_factory=list)
+    top_k: Optional[int] = None
 
     @property
     def sampling(self) -> SamplingSettings:
         """How a completion is drawn."""
-        return SamplingSettings(self.temperature, self.max_new_tokens)
+        return SamplingSettings(self.temperature, self.max_new_tokens, self.top_k)
 
     def budgets_at(self, round_: int) -> list[Budget]:
         """The budgets that are drawn from in a round (the first is 0)."""
@@ -94,6 +100,8 @@ class RolloutSettings:
             )
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             found.append(f"rollout.max_new_tokens must be at least 1, but is {self.max_new_tokens}")
+        if self.top_k is not None and self.top_k < 2:
+            found.append(f"rollout.top_k must be at least 2, but is {self.top_k}: equal summaries teach nothing")
         return found + self._curriculum_problems()
 
     def _curriculum_problems(self) -> list[str]:
@@ -151,7 +159,7 @@ def sample(
         watches = [Watch(prompt, template, tokenizer, counter, ends, pieces) for prompt in prompts]
         caps = completion_caps(prompts, settings.max_new_tokens, template, tokenizer, context, counter)
         decoder = policy.passes.decoder(model, group_size, max(caps))
-        return _decode(decoder, watches, caps, settings.temperature, seeds)
+        return _decode(decoder, watches, caps, settings.temperature, seeds, settings.top_k)
 
 
 def _end_tokens(model: PreTrainedModel) -> set[int]:
@@ -161,7 +169,12 @@ def _end_tokens(model: PreTrainedModel) -> set[int]:
 
 
 def _decode(
-    decoder: Decoder, watches: list[Watch], caps: Sequence[int], temperature: float, seeds: Sequence[int]
+    decoder: Decoder,
+    watches: list[Watch],
+    caps: Sequence[int],
+    temperature: float,
+    seeds: Sequence[int],
+    top_k: int | None = None,
 ) -> list[Rollouts]:
     group_size = decoder.group_size
     numbers = Numbers(seeds, decoder.device)
@@ -169,7 +182,7 @@ def _decode(
     left = torch.arange(len(completions))  # rows that have not ended, in the decoder's order
     logits = decoder.prefill([watch.prompt for watch in watches])
     while True:
-        drawn = _draw(logits, temperature, numbers, group_size, left)
+        drawn = _draw(logits, temperature, numbers, group_size, left, top_k)
         # read back at once: each time would wait for the device
         told = torch.stack([x.double() for x in drawn]).tolist()
         if any(map(math.isnan, told[1])):
@@ -197,15 +210,22 @@ def _decode(
 
 
 def _draw(
-    logits: Tensor, temperature: float, numbers: Numbers, group_size: int, left: Tensor
+    logits: Tensor, temperature: float, numbers: Numbers, group_size: int, left: Tensor, top_k: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draws a token for each row that is left: [R] tokens, log-probs (NaN without finite logits) and entropies."""
     if temperature == 0:
         drawn = logits.argmax(dim=-1)
         return drawn, *log_probs_of_logits(logits, drawn)
-    drawn, finite = draw(logits, temperature, numbers.next(group_size, left))
+    drawn, finite = draw(_likeliest(logits, top_k), temperature, numbers.next(group_size, left))
     log_probs, entropies = log_probs_of_logits(logits, drawn, temperature)
     return drawn, log_probs.masked_fill(~finite, math.nan), entropies
+
+
+def _likeliest(logits: Tensor, top_k: int | None) -> Tensor:
+    """[R, V] logits, -inf for all but each row's k largest; equal ones at the edge all stay."""
+    if top_k is None or top_k >= logits.shape[1]:
+        return logits
+    return logits.masked_fill(logits < logits.topk(top_k).values[:, -1:], float("-inf"))
 
 
 def _collect(watch: Watch, completions: Sequence[Completion]) -> Rollouts:

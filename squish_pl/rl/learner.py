@@ -41,8 +41,8 @@ class LearnSettings:
         invalid: What an unparsable, empty or over-budget summary earns.
         length: What is taken from a summary that leaves its budget unused.
         policy_passes: Optimiser steps on each batch of rollouts; `max_steps` of the trainer counts these.
-        old_log_probs: "sampling" takes them as drawn; "first_pass" takes the first policy pass's, where sampling and
-            training round differently (bfloat16), so that its ratio is exactly 1.
+        old_log_probs: "sampling" takes them as drawn; "first_pass" takes the first policy pass's, so that its ratio is
+            exactly 1 where sampling and training round differently (bfloat16); this is the original's own rule.
         thought_share: What the tokens of a group's thoughts count together in the loss (`model.prompt.thinking`), where
             those of its summaries count 1; with 0 thoughts are not learnt from.
     """

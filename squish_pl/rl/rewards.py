@@ -89,7 +89,7 @@ class SquishNovel(Reward):
 
 
 class OwnInformation(Reward):
-    """Minus the summary's own information by the document's, the original's ablation: -I(s) / I(d).
+    """Minus the summary's own information by the document's, an ablation of the original's post: -I(s) / I(d).
 
     The sum is then nearly always negative, which says nothing about a group's ranking.
     """

@@ -13,7 +13,9 @@ from torch import Tensor
 from squish_pl.types import joined
 
 LogProbs = tuple[Tensor, ...]  #: for each of G summaries [S] float64, nats
-Need = Literal["support", "support_alone", "elsewhere"]  #: what `Evidence` holds only where it was asked for
+Need = Literal[
+    "support", "support_alone", "elsewhere", "sentences"
+]  #: what `Evidence` holds only where it was asked for
 NEEDS: tuple[Need, ...] = get_args(Need)
 
 
@@ -38,6 +40,8 @@ class Evidence:
         support_alone: `support` without a document: ln p(token | start token, earlier summary tokens).
         elsewhere: [G] float64, the share of another document's information that each summary saves; NaN where it was
             not measured, and 0 for a missing or empty one.
+        sentences: [G] float64, of the nats that the document's sentences, each read by itself, save of themselves, the
+            share that each summary saves of them (see `ShannonScore`); NaN and 0 as above.
     """
 
     document_ids: tuple[int, ...]
@@ -49,6 +53,7 @@ class Evidence:
     support_alone: LogProbs | None = None
     elsewhere: Tensor | None = None
     ending: Tensor | None = None
+    sentences: Tensor | None = None
 
     @property
     def total(self) -> float:
@@ -79,6 +84,8 @@ def pack(evidence: Evidence) -> bytes:
         arrays["support_alone"] = joined(evidence.support_alone).numpy()
     if evidence.elsewhere is not None:
         arrays["elsewhere"] = evidence.elsewhere.numpy()
+    if evidence.sentences is not None:
+        arrays["sentences"] = evidence.sentences.numpy()
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # its stubs take the names for its own settings
     return buffer.getvalue()
@@ -107,6 +114,7 @@ def unpack(packed: bytes) -> Evidence:
             None if alone is None else tuple(alone),
             arrays.get("elsewhere"),
             arrays.get("ending"),
+            arrays.get("sentences"),
         )
     except Exception as error:  # damaged archives fail in many ways
         raise ValueError(f"no evidence: {error}") from None

@@ -22,9 +22,10 @@ from transformers import PreTrainedTokenizerBase
 
 from squish_pl.budget import Budget
 from squish_pl.errors import ModelError, report_problems
+from squish_pl.lm.cutting import split_sentences
 from squish_pl.lm.halving import Limit, within
 from squish_pl.lm.loading import BaseModel, DType
-from squish_pl.lm.tokens import encode, line_end_ids, start_token_id
+from squish_pl.lm.tokens import encode, line_end_ids
 from squish_pl.score.evidence import Evidence, LogProbs, Need
 from squish_pl.score.information import Row, information_behind, token_information
 from squish_pl.score.measures.base import Measure, measure_problems, needs_of, row_sums
@@ -136,7 +137,7 @@ class SquishScorer(Scorer):
         self.measures = tuple(measures)
         self.limit = Limit("scoring pass", "tokens", batch_tokens)
         self.cache_tokens = cache_tokens
-        self.start = start_token_id(tokenizer, self.template.start_token)
+        self.start = self.template.start_id(tokenizer)
         self._tokens_seen = 0
         self._alone: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
         self._alone_tokens = 0
@@ -227,7 +228,8 @@ class SquishScorer(Scorer):
             requests: Documents with their summaries and budgets.
             needs: What is wanted beside the savings. "support" reads each document once more, and behind it its
                 summaries; "support_alone" the summaries alone; "elsewhere" each summary before another document, the
-                request's `other` or the next request's, as many tokens again as the score itself.
+                request's `other` or the next request's, as many tokens again as the score itself; "sentences" each
+                sentence by itself, alone, behind itself and behind each summary.
             skip_over_budget: See `score_batch`.
 
         Returns:
@@ -238,7 +240,7 @@ class SquishScorer(Scorer):
         """
         jobs = [self._prepare(request, skip_over_budget) for request in requests]
         alone = self._information_alone([job.document_ids for job in jobs])
-        with_summary = self._measure_once(job.rows for job in jobs)
+        with_summary = self._measure_behind(job.rows for job in jobs)
         found = [_evidence(job, a.double(), with_summary) for job, a in zip(jobs, alone, strict=True)]
         if "support" in needs:
             found = [self._with_support(e, job) for e, job in zip(found, jobs, strict=True)]
@@ -250,6 +252,8 @@ class SquishScorer(Scorer):
         if "elsewhere" in needs:
             shares = self._elsewhere(requests, jobs)
             found = [replace(e, elsewhere=own) for e, own in zip(found, shares, strict=True)]
+        if "sentences" in needs:
+            found = [replace(e, sentences=self._of_sentences(job)) for e, job in zip(found, jobs, strict=True)]
         return found
 
     def take_tokens(self) -> int:
@@ -264,13 +268,14 @@ class SquishScorer(Scorer):
         budget = None if request.budget is None else Budget.parse(request.budget)
         limit = None if budget is None else budget.limit(text, self.tokenizer)
         document_ids = tuple(encode(self.tokenizer, text))
-        summaries = [None if summary is None else summary.strip() for summary in request.summaries]
+        summaries = [None if summary is None else self.template.tidied(summary) for summary in request.summaries]
         within = [
             summary is not None and (budget is None or limit is None or budget.length(summary, self.tokenizer) <= limit)
             for summary in summaries
         ]
+        targets = self.template.targets(self.tokenizer, document_ids, framed=True)
         rows = [
-            Row((self.start, *encode(self.tokenizer, self.template.render(summary))), document_ids)
+            Row((self.start, *self.template.frame_ids(self.tokenizer, summary)), targets)
             if summary and document_ids and (fits or not skip_over_budget)
             else None
             for summary, fits in zip(summaries, within, strict=True)
@@ -303,13 +308,35 @@ class SquishScorer(Scorer):
         """For each request [G], the shares of another document that its summaries save."""
         others = [tuple(encode(self.tokenizer, _text(other))) for other in _others(requests)]
         alone = self._information_alone(others)
-        rows = [job.document_rows(other) for job, other in zip(jobs, others, strict=True)]
-        measured = self._measure_once(rows)
+        targets = [self.template.targets(self.tokenizer, other, framed=True) if other else () for other in others]
+        rows = [job.document_rows(other) for job, other in zip(jobs, targets, strict=True)]
+        measured = self._measure_behind(rows)
         return [_shares(job, own, a.double(), measured) for job, own, a in zip(jobs, rows, alone, strict=True)]
+
+    def _of_sentences(self, job: _Job) -> Tensor:
+        """[G]; see `Evidence.sentences`."""
+        sentences = [tuple(encode(self.tokenizer, text)) for text in split_sentences(job.text)]
+        prefixes = [None if row is None else ids for row, ids in zip(job.rows, job.summary_ids, strict=True)]
+        alone = [Row((self.start,), own) for own in sentences]
+        ceiling = [Row((self.start, *own), own) for own in sentences]
+        behind = [[] if ids is None else [Row((self.start, *ids), own) for own in sentences] for ids in prefixes]
+        measured = self._measure_once([alone, ceiling, *behind])
+        least, most = (sum(float(measured[row].double().sum()) for row in rows) for rows in (ceiling, alone))
+        shares = [
+            (most - sum(float(measured[row].double().sum()) for row in rows)) / (most - least)
+            if rows
+            else (math.nan if ids else 0.0)
+            for rows, ids in zip(behind, job.summary_ids, strict=True)
+        ]
+        return torch.tensor(shares, dtype=torch.float64)
 
     def _measure_once(self, rows: Iterable[Sequence[Row | None]]) -> dict[Row, Tensor]:
         different = list(dict.fromkeys(row for some in rows for row in some if row is not None))
         return dict(zip(different, self._measure(different), strict=True))
+
+    def _measure_behind(self, rows: Iterable[Sequence[Row | None]]) -> dict[Row, Tensor]:
+        """For each row [T] nats of a document behind a framed summary."""
+        return {row: self.template.counted(nats, framed=True) for row, nats in self._measure_once(rows).items()}
 
     def _measure(self, rows: Sequence[Row]) -> list[Tensor]:
         self._tokens_seen += sum(len(row) for row in rows)
@@ -328,7 +355,9 @@ class SquishScorer(Scorer):
 
     def _information_alone(self, documents: Sequence[tuple[int, ...]]) -> list[Tensor]:
         missing = [ids for ids in dict.fromkeys(documents) if ids and ids not in self._alone]
-        fresh = dict(zip(missing, self._measure([Row((self.start,), ids) for ids in missing]), strict=True))
+        rows = [Row((self.start,), self.template.targets(self.tokenizer, ids, framed=False)) for ids in missing]
+        measured = [self.template.counted(nats, framed=False) for nats in self._measure(rows)]
+        fresh = dict(zip(missing, measured, strict=True))
         found = [fresh[ids] if ids in fresh else self._alone.get(ids, torch.zeros(0)) for ids in documents]
         for ids in documents:
             if ids in fresh and ids not in self._alone:
@@ -360,8 +389,8 @@ class _Job:
         ]
 
     def document_rows(self, other: tuple[int, ...]) -> list[Row | None]:
-        """The same summaries before another document; none before none, or before the same."""
-        nothing = not other or other == self.document_ids
+        """The same summaries before another document's targets; none before none, or before the same."""
+        nothing = not other or other in [row.targets for row in self.rows if row is not None]
         return [None if row is None or nothing else Row(row.prefix, other) for row in self.rows]
 
 

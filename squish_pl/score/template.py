@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from squish_pl.lm.tokens import encode, start_token_id
 
 SUMMARY_FIELD, DOCUMENT_FIELD = "{summary}", "{document}"
 
@@ -45,6 +51,30 @@ class ScoreTemplate:
     def render(self, summary: str) -> str:
         """The frame with a summary in it."""
         return self.frame.replace(SUMMARY_FIELD, summary)
+
+    def tidied(self, summary: str) -> str:
+        """A summary as it is counted and framed: without white space around it."""
+        return summary.strip()
+
+    def start_id(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        """The token both sums start from.
+
+        Raises:
+            ModelError: There is no such token.
+        """
+        return start_token_id(tokenizer, self.start_token)
+
+    def frame_ids(self, tokenizer: PreTrainedTokenizerBase, summary: str) -> list[int]:
+        """Ids that stand between the start token and the document, the summary's among them."""
+        return encode(tokenizer, self.render(summary))
+
+    def targets(self, tokenizer: PreTrainedTokenizerBase, document: Sequence[int], framed: bool) -> tuple[int, ...]:
+        """Ids whose information is measured for a document's T, behind the frame or alone; see `counted`."""
+        return tuple(document)
+
+    def counted(self, nats: Tensor, framed: bool) -> Tensor:
+        """[T] nats that count, by document token, of those that the targets were measured to have."""
+        return nats
 
     def render_support(self, document: str) -> str:
         """The support frame with a document in it."""

@@ -185,14 +185,18 @@ def test_savings_are_kept_for_the_documents_that_are_shown(tiny_model_folder: Pa
     assert [document.summaries[0].saved is not None for document in both] == [True, True]
 
 
-def test_slightly_long_summaries_are_cut_by_the_originals_rules_alone(byte_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_long_summaries_are_cut_by_the_originals_rules_alone(byte_tokenizer: PreTrainedTokenizerFast) -> None:
     def cut(summary: str, budget: str, complete: bool = True) -> str | None:
         task = Task(Document("x" * 100), budget)
         return scored_text(task, written(summary, complete=complete), byte_tokenizer)
 
-    assert cut("a" * 22, "20%") == "a" * 20
-    assert cut("a" * 23, "20%") == "a" * 23
-    assert cut("é" * 11, "20 tokens") == cut("é" * 11, "21 bytes") == "é" * 10
+    assert cut("a" * 20, "20%") == "a" * 20
+    assert cut("a" * 21, "20%") == cut("a" * 29, "20%") == "a" * 14
+    assert cut("a" * 30, "20%") == "a" * 30  # half as much again is too much
+    assert cut("a" * 91, "90%") == "a" * 62  # int(0.7 * 90) in binary floating point
+    assert cut(f" {'a' * 20}\n", "20%") == f" {'a' * 13}"  # white space counts, and stays
+    assert cut(f"{'a' * 13}   {'b' * 13}", "20%") == f"{'a' * 13} "
+    assert cut("é" * 11, "20 tokens") == cut("é" * 11, "20 bytes") == "é" * 7
     assert cut("a" * 22, "20%", complete=False) == "a" * 22
     task = Task(Document("x" * 100), "20%")
     assert scored_text(task, written(f" {'a' * 22}\n")) == "a" * 22

@@ -445,3 +445,53 @@ def test_a_file_without_permission() -> None:
         command = [sys.executable, "-c", script, path]
         out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert out == f"cannot read {path!r}: Permission denied\n"
+
+
+def run_folder(folder: Path, *lines: dict[str, Any]) -> Path:
+    (folder / "my.run").mkdir()
+    (folder / "my.run" / "results.json").write_text(json.dumps({"rounds": {}, "summaries": lines}))
+    return folder / "my.run"
+
+
+def test_a_training_run_by_its_folder_alone(tmp_path: Path) -> None:
+    ids = [document.id for document in DOCUMENTS]
+    written = [
+        {"document": ids[0], "budget": "10%", "before": {"summary": "early"}, "after": {"summary": "One"}},
+        {"document": ids[0], "budget": "5%", "before": None, "after": {"summary": None}},
+        {"document": ids[1], "budget": "10%", "before": {"summary": "too"}, "after": {"summary": "Two"}},
+    ]
+    folder = run_folder(tmp_path, *written)
+    found = {}
+    for when in ("after", "before"):
+        contender = GivenSummaries(str(folder), when=when)  # type: ignore[arg-type]
+        assert contender.problems() == []
+        tasks = contender.tasks(DOCUMENTS[:2], ["10%", "5%"])
+        said = {(t.document.id, t.budget): a for t, a in contender.summarise(tasks)}
+        found[contender.name] = {key: (a.outcome, a.summary) for key, a in said.items()}
+    nothing = (Outcome.FAILED, None)
+    assert found == {
+        "my.run": {
+            (ids[0], "10%"): (Outcome.WRITTEN, "One"),
+            (ids[0], "5%"): (Outcome.UNPARSABLE, None),
+            (ids[1], "10%"): (Outcome.WRITTEN, "Two"),
+            (ids[1], "5%"): nothing,
+        },
+        "my.run, before": {
+            (ids[0], "10%"): (Outcome.WRITTEN, "early"),
+            (ids[0], "5%"): nothing,
+            (ids[1], "10%"): (Outcome.WRITTEN, "too"),
+            (ids[1], "5%"): nothing,
+        },
+    }
+
+
+def test_a_folder_that_is_no_training_runs(tmp_path: Path) -> None:
+    (problem,) = GivenSummaries(str(tmp_path)).problems()
+    assert problem == f"the folder {tmp_path} is no training run's: it has no results.json"
+    folder = run_folder(tmp_path, {"document": "x", "budget": "10%", "after": None})
+    (problem,) = GivenSummaries(str(folder)).problems()
+    assert "has no summaries of 'after'" in problem
+    for damaged in ("[]", "{", '{"summaries": [1]}'):
+        (folder / "results.json").write_text(damaged)
+        (problem,) = GivenSummaries(str(folder)).problems()
+        assert "is not what a training run writes" in problem

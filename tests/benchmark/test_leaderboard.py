@@ -7,6 +7,7 @@ import io
 import math
 import random
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -254,21 +255,31 @@ def test_the_mean_of_references_is_summed_exactly() -> None:
 
 
 def test_the_originals_rules() -> None:
-    rows = [scored("a", i, 0.2) for i in range(8)] + [row("a", 8, UNPARSABLE), row("a", 9, FAILED)]
-    rows += [scored("b", i, 0.9) for i in range(7)]
-    rows += [row("b", i, WRITTEN, r=record(0.0, within=False)) for i in (7, 8, 9)]
+    rows = [scored("a", i, 0.2) for i in range(9)] + [row("a", 9, UNPARSABLE)]
+    rows += [scored("b", i, 0.9) for i in range(8)]
+    rows += [row("b", 8, WRITTEN, r=record(0.0, within=False)), row("b", 9, FAILED)]
     board = leaderboard(rows, ["r"], original_rules=True)
     standing = only(board)
     assert standing.contender == "a"
-    assert standing.squish.mean == pytest.approx(0.2)  # and not 1.6 / 9
-    assert (standing.documents, standing.coverage, standing.failed) == (8, 0.8, 1)
-    assert standing.unparsable == pytest.approx(1 / 9)
+    assert standing.squish.mean == pytest.approx(0.2)  # and not 1.8 / 10
+    assert (standing.documents, standing.coverage, standing.failed) == (9, 0.9, 0)
+    assert standing.unparsable == pytest.approx(1 / 10)
     assert board.notes[0].startswith("By the original's rules: summaries that score 0 are dropped")
-    assert board.notes[0].endswith("Summaries up to a tenth too long were cut to their budget before they were scored.")
-    assert board.notes[1:] == ["Left out at 10% (r): b, 70%"]
+    assert "more than 80% of the documents" in board.notes[0]
+    assert board.notes[0].endswith("were cut to int(0.7 * limit) before they were scored.")
+    assert board.notes[1:] == ["Left out at 10% (r): b, 8 of 10 documents"]  # 80 % is not more than 80 %
     plain = leaderboard(rows, ["r"])
     assert plain.notes == []
-    assert [s.squish.mean for s in plain.standings] == pytest.approx([6.3 / 10, 1.6 / 9])
+    assert [s.squish.mean for s in plain.standings] == pytest.approx([7.2 / 9, 1.8 / 10])
+
+
+def test_the_originals_rules_count_documents_and_not_samples() -> None:
+    """Nine of ten documents are left, of each one sample in two."""
+    zero = row("a", 0, WRITTEN, r=record(0.0))
+    rows = [scored("a", i, 0.2) for i in range(9)]
+    rows += [replace(zero, task=replace(scored("a", i, 0.2).task, sample=1)) for i in range(9)]
+    rows += [replace(zero, task=replace(scored("a", 9, 0.2).task, sample=n)) for n in (0, 1)]
+    assert only(leaderboard(rows, ["r"], original_rules=True)).coverage == 9 / 20
 
 
 def _example(original_rules: bool = False) -> Leaderboard:
@@ -290,7 +301,7 @@ def test_markdown() -> None:
         "| 100% | 100% |\n"
         "| 3 | failing | – | – |  | – | – | 0%, 1 failed | – | – |\n"
     )
-    assert to_markdown(_example(original_rules=True)).endswith("Left out at 10% (r): failing, 0%\n")
+    assert to_markdown(_example(original_rules=True)).endswith("Left out at 10% (r): failing, 0 of 1 documents\n")
 
 
 def test_attacks_are_marked(capsys: pytest.CaptureFixture[str]) -> None:
@@ -312,7 +323,7 @@ def test_nothing_of_a_name_is_markdown_in_a_note() -> None:
     rows = [row("[x](http://e.org) *b* `c` <i>\n# d", 0, FAILED)]
     text = to_markdown(leaderboard(rows, ["r"], original_rules=True))
     assert text.splitlines()[-1] == (
-        "Left out at 10% (r): &#91;x&#93;(http://e.org) &#42;b&#42; &#96;c&#96; &lt;i&gt; # d, 0%"
+        "Left out at 10% (r): &#91;x&#93;(http://e.org) &#42;b&#42; &#96;c&#96; &lt;i&gt; # d, 0 of 1 documents"
     )
 
 
@@ -330,7 +341,7 @@ def test_rich(capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert part in text
     assert "By the original's rules" in text
-    assert "Left out at 10% (r): failing, 0%" in text
+    assert "Left out at 10% (r): failing, 0 of 1 documents" in text
 
 
 def test_csv_holds_every_figure_in_full() -> None:

@@ -137,7 +137,9 @@ class Script:
     def __init__(self, *completions: list[int]) -> None:
         self.completions, self.step = completions, 0
 
-    def __call__(self, logits: Any, temperature: Any, generators: Any, group_size: Any, left: Any) -> Any:
+    def __call__(
+        self, logits: Any, temperature: Any, generators: Any, group_size: Any, left: Any, top_k: Any = None
+    ) -> Any:
         rows = [self.completions[i] for i in left.tolist()]
         drawn = torch.tensor([row[min(self.step, len(row) - 1)] for row in rows])
         self.step += 1

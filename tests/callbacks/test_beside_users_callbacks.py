@@ -82,8 +82,10 @@ def test_their_checkpoint_can_be_looked_at(command, with_checkpoints, tiny_model
     assert code == 0, err
 
 
-def test_early_stopping_stops_and_ours_saves(tiny_model_folder, tmp_path, capsys) -> None:
-    stops = callback("EarlyStopping", monitor="val/squish", mode="max", patience=0, min_delta=100.0)
+@pytest.mark.parametrize("name", ["EarlyStopping", "lightning.pytorch.callbacks.EarlyStopping"])
+def test_early_stopping_stops_and_ours_saves(name, tiny_model_folder, tmp_path, capsys) -> None:
+    settings = {"monitor": "val/squish", "mode": "max", "patience": 0, "min_delta": 100.0}
+    stops = json.dumps({"class_path": name, "init_args": settings})
     fit(tiny_model_folder, tmp_path, capsys, f"--trainer.callbacks=[{stops}]", rounds=8)
     saved = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
     assert saved["squish"]["round"] == 4  # the first validation sets the mark, the second one misses it

@@ -6,6 +6,7 @@ import pytest
 
 from squish_pl.callbacks import AdapterCheckpoint, SampleSummaries
 from squish_pl.callbacks.card import score_table
+from squish_pl.callbacks.texts import markdown_table
 from squish_pl.markdown import escape
 from squish_pl.rl.validation import Validated, ValidationSettings
 
@@ -39,17 +40,17 @@ def test_the_table_shows_the_first_documents_and_says_why_there_is_no_summary():
         dataclasses.replace(LINE, document_id="three", opening="Third"),
         dataclasses.replace(LINE, budget="20%"),
     ]
-    table = SampleSummaries(documents=2).table(lines)
-    rows = table.splitlines()[2:]
-    assert [row.split("|")[1].strip() for row in rows] == ["Opening…", "Opening…", "Second…"]
-    assert "outgrown" in rows[2]
-    assert "| 0.0500 | 0.0200 | 0.1000 |" in rows[0]
+    _, rows = SampleSummaries(documents=2).table(lines)
+    assert [row[0] for row in rows] == ["Opening…", "Opening…", "Second…"]
+    assert "outgrown" in rows[2][2]
+    assert rows[0] == ["Opening…", "10%", "A summary.", "0.0500", "0.0200", "0.1000"]
 
 
 def test_measures_stand_beside_the_scores():
     more = {"novel_2": 0.03, "support": float("nan"), "lead_novel_2": 0.2, "audit_novel_2": 0.4}
-    table = SampleSummaries().table([dataclasses.replace(LINE, scores=SCORES | more)])
-    head, _, row = table.splitlines()
+    head, _, row = markdown_table(
+        *SampleSummaries().table([dataclasses.replace(LINE, scores=SCORES | more)])
+    ).splitlines()
     assert head == "| document | budget | summary | SQUISH | novel | novel_2 | support | opening's SQUISH |"
     assert row.endswith("| 0.0500 | 0.0200 | 0.0300 | – | 0.1000 |")
     figures = {f"val/{key}@10%": value for key, value in (SCORES | more).items() if value == value}

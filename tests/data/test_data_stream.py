@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from squish_pl.budget import Budget
 from squish_pl.data.filters import HeldOut, Selection, document_id
 from squish_pl.data.sources import open_source
 from squish_pl.data.stream import DocumentStream, Progress, StreamLoader
@@ -191,6 +192,27 @@ def test_length_limits_include_their_bounds() -> None:
     used = [text for text in ("ab", "abc", "abcd", "abcde", "   ") if not selection.objection(Document(text))]
     assert used == ["abc", "abcd"]
     assert Selection().objection(Document(" \n")) == "blank"
+
+
+def test_documents_with_their_longest_summary_have_a_limit_too() -> None:
+    """With 10 %, of 99 and of 100 characters: 108.9 and 110."""
+    budgets = tuple(map(Budget.parse, ("10%", "5%", "90% tokens", "200 bytes")))
+    for most, used in ((110, [99, 100]), (109, [99]), (108, [])):
+        selection = Selection(max_with_summary=most, budgets=budgets)
+        assert [n for n in (99, 100) if not selection.objection(Document("x" * n))] == used
+    absolute = Selection(max_with_summary=110, budgets=(*budgets, Budget.parse("12 chars")))
+    assert [n for n in (98, 99) if not absolute.objection(Document("x" * n))] == [98]
+    assert absolute.objection(Document("x" * 99)) == "with a summary longer than max_with_summary=110"
+
+
+def test_the_originals_longest_document() -> None:
+    """Its own condition, in binary floating point, at every length around the bound of each of its budgets."""
+    for budget in (0.01, 0.02, 0.05, 0.1, 0.2):
+        selection = Selection(max_with_summary=15884, budgets=(Budget.parse(f"{budget:.0%}"),))
+        bound = int(15884 / (1 + budget))
+        for length in range(bound - 30, bound + 30):
+            passed_over = length > 16384 - length * budget - 500
+            assert (selection.objection(Document("x" * length)) is not None) == passed_over
 
 
 def test_documents_cut_to_nothing_are_passed_over(write: Write) -> None:

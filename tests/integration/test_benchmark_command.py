@@ -206,18 +206,22 @@ def test_the_originals_rules(tiny_model_folder, tmp_path, capsys):
     text = "x" * 100 + " The ferry left at dawn with 31 passengers and a goat, and nobody said a word about it all day."
     (tmp_path / "docs.jsonl").write_text("\n".join(json.dumps({"text": f"{i}{text}"}) for i in range(3)))
     limit = int(0.3 * len(f"0{text}"))
-    summaries = ["y" * int(1.1 * limit), "z" * int(1.1 * limit + 1), "w" * limit]
+    summaries = ["y" * (limit + 1), "z" * 2 * limit, "w" * limit]
     (tmp_path / "sums.jsonl").write_text("\n".join(json.dumps({"summary": s}) for s in summaries))
     given = {"class_path": "GivenSummaries", "init_args": {"path": "sums.jsonl"}}
-    config = write_config(tmp_path, tiny_model_folder, [given], budgets=["30%"], original_rules=True)
+    contenders = [given, "OriginalOpening"]
+    config = write_config(tmp_path, tiny_model_folder, contenders, budgets=["30%"], original_rules=True)
     code, out, err = run_cli(["validate", "--config", str(config), "--report", "out"], capsys)
     assert code == 0, err
     assert "By the original's rules" in out
-    assert "Left out at 30% (tiny): sums, 67%" in out  # the one that is more than slightly too long
+    assert "Left out at 30% (tiny): sums, 2 of 3 documents" in out  # one is much too long
     lines = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
-    assert [line["within_budget"] for line in lines] == [True, False, True]
+    given_lines, openings = lines[::2], lines[1::2]
+    assert [line["within_budget"] for line in given_lines] == [True, False, True]
+    assert [line["summary"] for line in openings] == [f"{i}{text}"[: int(0.7 * limit)] for i in range(3)]
     scorer = SquishScorer.from_pretrained(str(tiny_model_folder))
-    assert lines[0]["squish"] == pytest.approx(float(scorer.score(f"0{text}", ["y" * limit], "30%").score[0]), abs=1e-7)
+    cut = "y" * int(0.7 * limit)
+    assert lines[0]["squish"] == pytest.approx(float(scorer.score(f"0{text}", [cut], "30%").score[0]), abs=1e-7)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Lightning's stock callbacks and loggers beside ours, through the real command line, a round each."""
 
+import csv
 import logging
 
+import loggers_standing_in
 import pytest
 import yaml
 from cli_tools import run_cli, tiny_arguments
@@ -66,6 +68,42 @@ def test_csv_beside_tensorboard(tiny_model_folder, tmp_path, capsys):
     (table,) = (tmp_path / "CSVLogger").rglob("metrics.csv")
     assert "reward/mean" in table.read_text().splitlines()[0]
     assert list((tmp_path / "TensorBoardLogger").rglob("events.out*"))
+
+
+def test_csv_alone_has_figures_and_summaries(tiny_model_folder, tmp_path, capsys):
+    logger = {"class_path": "CSVLogger", "init_args": {"save_dir": str(tmp_path / "csv")}}
+    arguments = [a for a in tiny_arguments(tiny_model_folder, tmp_path, rounds=2) if "trainer.logger" not in a]
+    code, out, err = run_cli(["fit", *arguments, f"--trainer.logger={logger}"], capsys)
+    assert code == 0, err
+    (table,) = (tmp_path / "csv").rglob("metrics.csv")
+    assert f"figures and summaries: {table.parent}" in out
+    rows = list(csv.DictReader((table.parent / "summaries.csv").open(newline="", encoding="utf-8")))
+    assert [row["round"] for row in rows] == ["0"] * 6 + ["2"] * 6  # three documents under two budgets
+    assert list(rows[0]) == ["round", "document", "budget", "summary", "SQUISH", "novel", "opening's SQUISH"]
+    figures = list(csv.DictReader(table.open(newline="")))
+    assert {row["step"] for row in figures if row["val/squish"]} == {"0", "2"}
+
+
+def test_loggers_like_wandbs_and_mlflows_get_tables_and_texts(tiny_model_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(loggers_standing_in, "TOLD", told := [])
+    arguments = [a for a in tiny_arguments(tiny_model_folder, tmp_path, rounds=1) if "trainer.logger" not in a]
+    chosen = "--trainer.logger=[loggers_standing_in.Tables, loggers_standing_in.Artifacts]"
+    code, _, err = run_cli(["fit", *arguments, "--trainer.val_check_interval=1", chosen], capsys)
+    assert code == 0, err
+    tables = [rest for name, *rest in told if name == "Tables" and rest[0] == "summaries"]
+    assert [step for *_, step in tables] == [0, 1]
+    heads = ["document", "budget", "summary", "SQUISH", "novel", "opening's SQUISH"]
+    assert all(columns == heads and len(data) == 6 and len(data[0]) == 6 for _, columns, data, _ in tables)
+    artifacts = {
+        file: text for name, *rest in told if name == "Artifacts" and rest[0] == "r1" for _, text, file in [rest]
+    }
+    assert list(artifacts) == ["about/0.md", "summaries/0.md", "summaries/1.md"]
+    assert artifacts["summaries/0.md"].startswith("| document | budget | summary | SQUISH |")
+    assert "parameters learn" in artifacts["about/0.md"]
+    for logger in ("Tables", "Artifacts"):
+        figures = [(set(values), step) for name, what, values, step in told if (name, what) == (logger, "metrics")]
+        assert [step for keys, step in figures if "val/squish" in keys] == [0, 1]
+        assert any("reward/mean" in keys for keys, _ in figures)
 
 
 def test_a_logger_whose_package_is_missing_is_one_message(tiny_model_folder, tmp_path, capsys, monkeypatch):

@@ -12,6 +12,7 @@ from pathlib import Path
 import peft
 import pytest
 import torch
+import yaml
 from cli_tools import run_cli, tiny_arguments
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -64,6 +65,10 @@ def test_the_model_card_says_how_it_was_trained(finished_run):
     card = (folder / "run" / "last" / "README.md").read_text()
     for word in ("library_name: peft", "after round 6", "group size: 4", "| 10% |", "| 20 tokens |", "copied opening"):
         assert word in card
+    (example,) = yaml.safe_load(card.split("---")[1])["widget"]  # what the Hub's page offers to be sent
+    assert example["text"].startswith("<s>Article:\nThe ferry to the island left")
+    assert "at most 100 characters" in example["text"]
+    assert example["text"].endswith("</summary>.\n<summary>")
     assert json.loads((folder / "run" / "last" / "squish.json").read_text())["round"] == 6
 
 

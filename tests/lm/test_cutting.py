@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, models
 from transformers import ByT5Tokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from squish_pl.data.filters import cut_document
-from squish_pl.lm.cutting import cut_to_sentences, cut_to_tokens
+from squish_pl.lm.cutting import cut_to_sentences, cut_to_tokens, split_sentences
 from squish_pl.lm.tokens import count_tokens
 from squish_pl.types import Document
 
@@ -136,3 +136,18 @@ def test_every_cut_at_a_sentence_is_the_longest_that_fits(text: str, cuts: list[
     for most in range(len(text) + 1):
         expected = next(cut for cut, end in zip(cuts, ends, strict=True) if end <= most)
         assert cut_to_sentences(text, lambda beginning, most=most: len(beginning) <= most) == expected
+
+
+def test_sentences_by_hand() -> None:
+    text = " Mr. Marsh left at 3.5 p.m. today. Nobody saw it! A list\n\n- one\n“Why?” she said. “No.” He left "
+    assert split_sentences(text) == [
+        "Mr. Marsh left at 3.5 p.m. today.",
+        "Nobody saw it!",
+        "A list",
+        "- one",
+        "“Why?”",
+        "she said.",
+        "“No.”",
+        "He left",
+    ]
+    assert split_sentences(" \n ") == []

@@ -23,6 +23,16 @@ def test_base_prompt_opens_the_tag_and_names_the_limit(byte_tokenizer):
     assert byte_tokenizer.decode(rest) == prompt.text.removeprefix("<s>")
 
 
+def test_a_target_is_nine_tenths_of_the_limit(byte_tokenizer):
+    template = PromptTemplate(instruction="{document} {target}, {limit}", open_tag="")
+    for budget, words in (("10%", "8 characters, 9 characters"), ("20 tokens", "18 tokens, 20 tokens")):
+        assert template.build(Document("{target}x" * 10), Budget.parse(budget), byte_tokenizer).text == (
+            f"<s>{'{target}x' * 10} {words}"
+        )
+    (problem,) = PromptTemplate(instruction="{document}{target}{target}").problems()
+    assert problem == "prompt.instruction must hold {target} at most once, but holds it 2 times"
+
+
 def test_chat_prompt_uses_the_template_and_opens_the_tag_in_the_answer(chat_tokenizer):
     template = PromptTemplate(instruction="{document} {limit}", system="Be brief.")
     prompt = template.build(Document("abc"), Budget.parse("1 token"), chat_tokenizer)

@@ -135,13 +135,41 @@ def test_sampled_tokens_follow_the_models_distribution():
     assert float(((observed - expected) ** 2 / expected).sum()) < 26.1  # 99.9 % point of chi-squared with 8 degrees
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_top_k_draws_among_the_likeliest_and_tells_the_whole_distribution(temperature):
+    backbone = make_backbone()
+    prompt = make_prompts(backbone.tokenizer)[0]
+    draws, settings = 3000, SamplingSettings(temperature, 1, 3)
+    (group,) = sample(backbone.policy, backbone.tokenizer, TEMPLATE, [prompt], draws, settings, [3])
+    with torch.no_grad(), backbone.policy.generating() as model:
+        log_p = torch.log_softmax(model(torch.tensor([prompt.token_ids])).logits[0, -1] / temperature, -1)
+    likely = log_p.topk(3).indices
+    counts = torch.stack([(group.token_ids[:, 0] == token).sum() for token in likely]).double()
+    assert counts.sum() == draws
+    expected = torch.softmax(log_p[likely], -1) * draws
+    assert float(((counts - expected) ** 2 / expected).sum()) < 13.9  # 99.9 % point of chi-squared with 2 degrees
+    torch.testing.assert_close(group.log_probs[:, 0].double(), log_p[group.token_ids[:, 0]], rtol=0, atol=1e-6)
+    entropy = -(log_p.exp() * log_p).sum()
+    torch.testing.assert_close(group.entropies.double(), entropy.expand(draws, 1), rtol=0, atol=1e-6)
+
+
+def test_a_top_k_as_large_as_the_vocabulary_changes_nothing():
+    backbone = make_backbone()
+    prompts = make_prompts(backbone.tokenizer)
+    whole, cut = (
+        sample(backbone.policy, backbone.tokenizer, TEMPLATE, prompts, 4, SamplingSettings(1.0, 9, k), [1, 2, 3])
+        for k in (None, 258)
+    )
+    assert all(torch.equal(a.token_ids, b.token_ids) for a, b in zip(whole, cut, strict=True))
+
+
 class Script:
     """Draws given completions instead of sampling."""
 
     def __init__(self, rows):
         self.rows, self.step = rows, 0
 
-    def __call__(self, logits, temperature, generators, group_size, left):
+    def __call__(self, logits, temperature, generators, group_size, left, top_k=None):
         drawn = torch.tensor([self.rows[i][min(self.step, len(self.rows[i]) - 1)] for i in left.tolist()])
         self.step += 1
         return drawn, torch.full((len(drawn),), -0.5), torch.full((len(drawn),), 2.0)
@@ -228,15 +256,16 @@ def test_a_row_under_a_budget_in_bytes_ends_at_the_character_that_is_over(byte_t
 
 
 def test_settings():
-    assert RolloutSettings(temperature=0.7, max_new_tokens=9).sampling == SamplingSettings(0.7, 9)
+    assert RolloutSettings(temperature=0.7, max_new_tokens=9, top_k=50).sampling == SamplingSettings(0.7, 9, 50)
     assert RolloutSettings().problems() == []
     assert RolloutSettings(budgets=[]).problems() == ["rollout.budgets must name at least one budget"]
-    found = RolloutSettings(["10%", "10"], group_size=1, temperature=0.0, max_new_tokens=0).problems()
+    found = RolloutSettings(["10%", "10"], group_size=1, temperature=0.0, max_new_tokens=0, top_k=1).problems()
     assert [problem.split()[0] for problem in found] == [
         "rollout.budgets:",
         "rollout.group_size",
         "rollout.temperature",
         "rollout.max_new_tokens",
+        "rollout.top_k",
     ]
 
 

@@ -5,11 +5,20 @@ from __future__ import annotations
 import math
 import random
 from functools import cache
+from itertools import pairwise
 
 import pytest
 import torch
 from evidence_tools import made_up, slow_ending, slow_support
-from score_brute_force import byte_ids, random_summaries, random_text, slow_copied, slow_squish
+from score_brute_force import (
+    BEGIN,
+    byte_ids,
+    random_summaries,
+    random_text,
+    slow_copied,
+    slow_information,
+    slow_squish,
+)
 from tiny import ARCHITECTURES, make_byte_tokenizer, make_tiny_model
 from transformers import PreTrainedModel
 
@@ -18,7 +27,8 @@ from squish_pl.score.measures.base import Measure, measure_key
 from squish_pl.score.measures.candidates import default_measures
 from squish_pl.score.measures.copies import AlignedNovel, BeyondCopying, Novel, SmoothNovel
 from squish_pl.score.measures.fair import Fair
-from squish_pl.score.measures.savings import Clipped, Positive, Squish
+from squish_pl.score.measures.savings import Clipped, Harm, Positive, Squish
+from squish_pl.score.measures.shannon import ShannonScore
 from squish_pl.score.measures.support import Ending, Support, SupportGain, WeakestSupport
 from squish_pl.score.measures.weighted import Weighted
 from squish_pl.score.novelty import copied_tokens, longest_copies
@@ -54,6 +64,7 @@ BY_HAND = made_up(
         (Clipped(1.0), [0.15, 0.1]),
         (Clipped(0.25), [0.05, 0.075]),
         (Positive(), [0.5, 0.15]),
+        (Harm(), [0.3, 0.05]),
         # 6 and 7 lie in a shared run of two: weight 1 / (1 + 2 / 2) = 1/2, or 1 / (1 + 2 / 4) = 2/3
         (SmoothNovel(2), [(0.5 + 1 + 1.25 - 3) / 10, 0.1]),
         (SmoothNovel(), [(0.5 + 2 * 2 / 3 + 2.5 * 2 / 3 - 3) / 10, 0.1]),
@@ -87,6 +98,7 @@ def test_what_does_not_count_is_zero_and_has_no_likelihood() -> None:
         ending=[-1, -1, nan, nan, nan],
     )
     expected = {"support": -1, "weakestsupport 0.2": -1, "supportgain": 1, "ending": -1}
+    expected["harm"] = 0
     expected["fair"] = 0.25 * math.exp(-0.3) / (1 + 0.075 * math.e)
     for measure in default_measures():
         counted, *others = values(measure, evidence)
@@ -118,6 +130,7 @@ def test_names_tell_arguments() -> None:
         "squish",
         "clipped 1",
         "positive",
+        "harm",
         "novel 4",
         "smoothnovel 4",
         "alignednovel 8",
@@ -212,6 +225,7 @@ def slow_values(model: PreTrainedModel, document: str, summary: str) -> dict[str
         "novel 3": sum(x for x, c in zip(saved, slow_copied(ids, said, 3), strict=True) if not c),
         "clipped 0.5": sum(min(max(x, -0.5), 0.5) for x in saved),
         "positive": sum(x for x in saved if x > 0),
+        "harm": -sum(x for x in saved if x < 0),
         "smoothnovel 4": sum(x * 4 / (4 + m) for x, m in zip(saved, longest, strict=True)),
     }
     helps = sum(x * 16 / (16 + m) for x, m in zip(saved, longest, strict=True) if x > 0)
@@ -221,16 +235,56 @@ def slow_values(model: PreTrainedModel, document: str, summary: str) -> dict[str
     nats["fair"] = helps**2 / (helps + 8 * hurts) * math.exp(0.3 * sum(weakest) / len(weakest)) * ends / (ends + 0.075)
     shares = {name: value / slow.information for name, value in nats.items()}
     return shares | {
+        "shannonscore": slow_shannon(model, document, summary),
         "support": sum(here) / len(here),
         "supportgain": sum(a - b for a, b in zip(here, alone, strict=True)) / len(here),
     }
+
+
+def slow_sentences(text: str) -> list[str]:
+    """A line ends a sentence, and so does a full stop before white space and no small letter."""
+    cuts = [i for i, sign in enumerate(text) if sign == "\n"]
+    for i, sign in enumerate(text):
+        rest = text[i + 1 :]
+        if sign == "." and rest[:1].isspace() and rest.strip() and not "a" <= rest.strip()[0] <= "z":
+            cuts.append(i + 1)
+    cuts = [0, *sorted(cuts), len(text)]
+    return [part.strip() for part in (text[a:b] for a, b in pairwise(cuts)) if part.strip()]
+
+
+def slow_shannon(model: PreTrainedModel, document: str, summary: str) -> float:
+    sums = {"alone": 0.0, "summary": 0.0, "itself": 0.0}
+    for sentence in slow_sentences(document):
+        for name, prefix in (("alone", ""), ("summary", summary.strip()), ("itself", sentence)):
+            sums[name] += float(slow_information(model, [BEGIN, *byte_ids(prefix)], byte_ids(sentence)).sum())
+    return (sums["alone"] - sums["summary"]) / (sums["alone"] - sums["itself"])
+
+
+def test_shannon_score_by_hand() -> None:
+    """Two sentences; the summary, the first one's own text, saves all that can be saved of it."""
+    model = model_of("llama")
+    scorer = SquishScorer(FrozenModel(model), make_byte_tokenizer())
+    document, first, second = "A goat left. Nobody saw it.", "A goat left.", "Nobody saw it."
+
+    def nats(prefix: str, text: str) -> float:
+        return float(slow_information(model, [BEGIN, *byte_ids(prefix)], byte_ids(text)).sum())
+
+    summaries = [first, None, "", "much longer than allowed"]
+    (found,) = scorer.evidence([ScoreRequest(document, summaries, "12 chars")], needs={"sentences"})
+    alone, itself = nats("", first) + nats("", second), nats(first, first) + nats(second, second)
+    expected = (alone - nats(first, first) - nats(first, second)) / (alone - itself)
+    assert abs(expected) > 0.01
+    assert values(ShannonScore(), found) == pytest.approx([expected, 0, 0, 0], rel=1e-9)
+    with pytest.raises(ValueError, match="has no sentences"):
+        ShannonScore()(made_up([1.0], [[0.5]]), [])
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_equal_slow_computation(architecture: str) -> None:
     scorer = SquishScorer(FrozenModel(model_of(architecture)), make_byte_tokenizer(), batch_tokens=500)
     found = scorer.evidence([ScoreRequest(document, summaries) for document, summaries in texts()], needs=NEEDS)
-    measures = [Squish(), Novel(3), Clipped(0.5), Positive(), SmoothNovel(), Support(), SupportGain(), Fair()]
+    measures = [Squish(), Novel(3), Clipped(0.5), Positive(), Harm(), SmoothNovel(), Support(), SupportGain()]
+    measures += [Fair(), ShannonScore()]
     for (document, summaries), evidence in zip(texts(), found, strict=True):
         slow = [slow_values(model_of(architecture), document, summary) for summary in summaries]
         assert set(slow[0]) == {measure.name for measure in measures}

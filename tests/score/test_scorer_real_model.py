@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from squish_pl.budget import Budget
 from squish_pl.score.baselines import lead
+from squish_pl.score.original import OriginalTemplate
 from squish_pl.score.scorer import SquishScorer
 
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -106,3 +107,12 @@ def test_lead_is_within_budget(scorer: SquishScorer, budget: str) -> None:
     assert scorer.score(DOCUMENT, [opening], budget).within_budget.tolist() == [True]
     if budget == "17 tokens":
         assert len(plain_ids(scorer.tokenizer)(opening)) == 17
+
+
+def test_the_originals_own_figures(scorer: SquishScorer) -> None:
+    """Computed by the original's code on these weights in float64 (its mask cut to the row's length)."""
+    original = SquishScorer(scorer.reference, scorer.tokenizer, OriginalTemplate())
+    scores = original.score(DOCUMENT, [*SUMMARIES, f" {SUMMARIES[0]}\n"])
+    assert scores.information == pytest.approx(466.37198993917053, rel=1e-6, abs=0)
+    theirs = [0.10575742249026046, 0.19659345551727492, 0.04403538010839593, 0.10616738014745487]
+    assert scores.score.tolist() == pytest.approx(theirs, rel=0, abs=4e-7)

@@ -6,6 +6,7 @@ from squish_pl.benchmark.contenders.baselines import BestSentences, Highlights, 
 from squish_pl.benchmark.contenders.endpoint import Endpoint, Prices
 from squish_pl.benchmark.contenders.given import GivenSummaries
 from squish_pl.benchmark.contenders.local import LocalModel
+from squish_pl.benchmark.contenders.original import OriginalOpening
 
 __all__ = [
     "BestSentences",
@@ -15,6 +16,7 @@ __all__ = [
     "Highlights",
     "LocalModel",
     "Opening",
+    "OriginalOpening",
     "Patience",
     "Prices",
     "RandomSentences",

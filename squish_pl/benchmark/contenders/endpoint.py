@@ -186,7 +186,7 @@ class Endpoint(Contender):
             raise ConfigError(found)
         tasks = (task for portion in portions for task in portion)
         answers: SimpleQueue[tuple[Task, Answer] | None] = SimpleQueue()
-        given, waiting = anyio.create_memory_object_stream[tuple[Task, str]](2 * self.concurrency)
+        given, waiting = anyio.create_memory_object_stream[tuple[Task, int]](2 * self.concurrency)
         with start_blocking_portal() as portal:
             job = portal.start_task_soon(self._ask_all, waiting, answers)
             job.add_done_callback(lambda _: answers.put(None))
@@ -208,7 +208,7 @@ class Endpoint(Contender):
 
     async def _ask_all(
         self,
-        waiting: MemoryObjectReceiveStream[tuple[Task, str]],
+        waiting: MemoryObjectReceiveStream[tuple[Task, int]],
         answers: SimpleQueue[tuple[Task, Answer] | None],
     ) -> None:
         asker = Asker(self.name, self.base_url, self._key, self.patience, self._lessons)
@@ -221,8 +221,8 @@ class Endpoint(Contender):
             for _ in range(self.concurrency):
                 workers.start_soon(work)
 
-    async def _ask(self, asker: Asker, task: Task, limit: str) -> Answer:
-        messages = self.prompt.messages(whole_characters(task.document.text), limit)
+    async def _ask(self, asker: Asker, task: Task, limit: int) -> Answer:
+        messages = self.prompt.messages(whole_characters(task.document.text), Budget.parse(task.budget), limit)
         start = time.monotonic()
         try:
             reply = await asker.ask({**self._settings, "messages": messages})
@@ -267,10 +267,10 @@ class Endpoint(Contender):
             return None
         return (usage.prompt_tokens * self.prices.prompt + usage.completion_tokens * self.prices.completion) / 1e6
 
-    def _limit(self, task: Task) -> str:
-        """The budget in words: "412 characters"."""
+    def _limit(self, task: Task) -> int:
+        """The longest summary, in what the budget counts."""
         budget = Budget.parse(task.budget)
-        return budget.describe(budget.limit(task.document.text, self.tokenizer))
+        return budget.limit(task.document.text, self.tokenizer)
 
     @property
     def _key(self) -> str | None:

@@ -7,13 +7,13 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from squish_pl.benchmark.contenders.base import Contender, distinct
 from squish_pl.benchmark.records import Answer, Outcome, Task, text_hash
 from squish_pl.budget import Budget
 from squish_pl.data.filters import document_id
-from squish_pl.data.summaries import NAMES, document_names, numbered_summaries, read_text
+from squish_pl.data.summaries import NAMES, document_names, numbered_summaries, read_text, run_summaries
 from squish_pl.errors import BudgetError, DataError
 from squish_pl.lm.tokens import whole_characters
 from squish_pl.types import Document
@@ -40,7 +40,7 @@ class _Line(NamedTuple):
 
 
 class GivenSummaries(Contender):
-    """Gives the summaries of a JSON lines file.
+    """Gives the summaries of a JSON lines file, or those that a training run wrote in validation.
 
     Each line has the field `summary` (null for an answer that could not be parsed) and tells its document by `id`,
     by `url` or by `document`, the document's full text. Where not every line has the same one of these, the lines
@@ -50,18 +50,26 @@ class GivenSummaries(Contender):
     one is the next sample that is free.
 
     Args:
-        path: The file; it is read when it is first needed.
+        path: The file, or a training run's folder (`checkpoint.dirpath`); it is read when it is first needed.
         name: As the leaderboard shows it; by default the file's.
         strict: Whether every document must have a summary, which must be asked for only under the budgets it is for,
             and every line a document; otherwise what the file leaves out has failed, and lines that name other
             documents are passed over.
+        when: Of a training run: before training, after it with the best adapter, or with the last one.
     """
 
     is_free = True
 
-    def __init__(self, path: str, name: str | None = None, strict: bool = False) -> None:
-        super().__init__(name or Path(path).stem)
-        self.path, self.strict = path, strict
+    def __init__(
+        self,
+        path: str,
+        name: str | None = None,
+        strict: bool = False,
+        when: Literal["before", "after", "last"] = "after",
+    ) -> None:
+        own = Path(path).resolve().name if Path(path).is_dir() else Path(path).stem
+        super().__init__(name or (own if when == "after" else f"{own}, {when}"))
+        self.path, self.strict, self.when = path, strict, when
         self._summaries: dict[tuple[str, str | None, int], str | None] = {}
         self._hash = ""
 
@@ -123,8 +131,10 @@ class GivenSummaries(Contender):
 
     @cached_property
     def _lines(self) -> list[_Line]:
-        text = read_text(self.path)
-        records = numbered_summaries(self.path, text)
+        if Path(self.path).expanduser().is_dir():
+            records = run_summaries(self.path, self.when)
+        else:
+            records = numbered_summaries(self.path, read_text(self.path))
         if not records:
             raise DataError(
                 f'{self.path} holds no summary: expected {{"summary": "text" or null, ...}} on each of its lines'

@@ -3,7 +3,8 @@
 from squish_pl.score.measures.base import Measure
 from squish_pl.score.measures.copies import AlignedNovel, BeyondCopying, Novel, SmoothNovel
 from squish_pl.score.measures.fair import Fair
-from squish_pl.score.measures.savings import Clipped, Contrast, Positive, Squish
+from squish_pl.score.measures.savings import Clipped, Contrast, Harm, Positive, Squish
+from squish_pl.score.measures.shannon import ShannonScore
 from squish_pl.score.measures.support import Ending, Support, SupportGain, WeakestSupport
 from squish_pl.score.measures.weighted import Weighted
 
@@ -14,9 +15,11 @@ __all__ = [
     "Contrast",
     "Ending",
     "Fair",
+    "Harm",
     "Measure",
     "Novel",
     "Positive",
+    "ShannonScore",
     "SmoothNovel",
     "Squish",
     "Support",

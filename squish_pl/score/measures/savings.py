@@ -42,6 +42,13 @@ class Positive(Measure):
         return share(evidence, row_sums(evidence.saved.clamp_min(0)))
 
 
+class Harm(Measure):
+    """sum_t max(-d_t, 0) / I: what a summary makes harder to predict; `Positive` minus this is SQUISH."""
+
+    def __call__(self, evidence: Evidence, batch: Sequence[Evidence]) -> Tensor:
+        return share(evidence, row_sums((-evidence.saved).clamp_min(0)))
+
+
 class Contrast(Measure):
     """SQUISH minus the share that the summary saves of another document: what any text of the kind saves is no merit.
 
