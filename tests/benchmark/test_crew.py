@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from squish_pl.benchmark import runner
+from squish_pl.benchmark import runner, score_job
 from squish_pl.benchmark.compare import Comparison, compare, prepare
 from squish_pl.benchmark.contenders import Contender, Opening
 from squish_pl.benchmark.crew import Crew, Job, Place, Portions
@@ -216,7 +216,7 @@ class Remembering(Contender):
 def test_two_that_compare_ask_once_and_find_the_same(
     tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "_SCORED_AT_A_TIME", 3)
+    monkeypatch.setattr(score_job, "_SCORED_AT_A_TIME", 3)
     documents = [Document(f"Number {i}. The ferry left. {'Snow fell. ' * (i % 5)}") for i in range(10)]
     asked: list[str] = []
     found = {}
