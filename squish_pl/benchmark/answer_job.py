@@ -53,8 +53,8 @@ class AnswerJob(Job):
 
     def _ask(self, portions: Portions, progress: Step) -> None:
         together = self.contender.is_free or self.contender.in_portions
-        asked: dict[Task, Portion] = {}
-        open_tasks: dict[Portion, set[Task]] = {}
+        asked: dict[Task, int] = {}  # the number of its portion
+        under_way: dict[int, tuple[Portion, set[Task]]] = {}  # with the tasks that are not answered yet
         waiting: list[tuple[Task, Answer]] = []
 
         def given() -> Iterator[list[Task]]:
@@ -64,8 +64,8 @@ class AnswerJob(Job):
                 if not some:
                     portions.done(portion)
                     continue
-                asked.update(dict.fromkeys(some, portion))
-                open_tasks[portion] = set(some)
+                asked.update(dict.fromkeys(some, portion.number))
+                under_way[portion.number] = portion, set(some)
                 yield some
 
         def keep() -> None:
@@ -85,12 +85,13 @@ class AnswerJob(Job):
                         "was asked"
                     )
                 waiting.append(pair)
-                portion = asked[pair[0]]
-                open_tasks[portion].discard(pair[0])
-                if not together or not open_tasks[portion]:
+                portion, left = under_way.get(asked[pair[0]], (None, set()))
+                left.discard(pair[0])
+                if not together or not left:
                     keep()
-                if not open_tasks[portion]:
+                if not left and portion is not None:
                     portions.done(portion)
+                    del under_way[portion.number]
         except Exception as error:
             if not isinstance(error, (SquishError, OSError)):
                 log.error("the contender %r cannot go on: %s", self.contender.name, type(error).__name__)
@@ -101,5 +102,5 @@ class AnswerJob(Job):
                 answering.close()
             if waiting:
                 keep()
-        for portion in open_tasks:
+        for portion, _ in under_way.values():
             portions.done(portion)  # what a contender passes over is not asked again in this run

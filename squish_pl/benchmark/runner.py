@@ -30,7 +30,6 @@ from squish_pl.types import Document
 
 SLIGHTLY = 0.1  #: under the original's rules, a summary up to this share longer than its budget is cut to it
 
-
 Asked = Mapping[Contender, Sequence[Task]]  #: contenders with what they are asked
 
 
