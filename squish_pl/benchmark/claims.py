@@ -174,6 +174,7 @@ class Claims:
             return bool(found.fetchone()[0] == 0)
 
         self._mine.clear()
+        self.bury()
         return self.database.exclusively(work)
 
     def _renew(self) -> None:

@@ -56,7 +56,7 @@ class PostgresDatabase(Database):
             raise DataError(
                 "the store's address cannot be read: expected postgresql://user@host:port/database"
             ) from None
-        self._address, self._secrets = address, [str(url.password)] if url.password else []
+        self._address, self._secrets = address, [str(part) for part in (url.password, url.username) if part]
         port = f":{url.port}" if url.port else ""
         self.name = f"postgresql://{url.host or 'local socket'}{port}/{url.database or ''}"
         self._engine = sqlalchemy.create_engine(

@@ -17,6 +17,7 @@ from squish_pl.benchmark.references import Reference, dtype_name, pick_device
 from squish_pl.benchmark.report.write import report_problems, write_meta_report
 from squish_pl.benchmark.store import Store
 from squish_pl.cli.compare import null_problems, stop_message
+from squish_pl.cli.sharing import StorePlace
 from squish_pl.errors import ConfigError, repeated
 from squish_pl.files import paths_in
 from squish_pl.lm.loading import DType
@@ -45,7 +46,7 @@ def meta(
     batch_tokens: int = 8192,
     output: str = "meta.json",
     report: Optional[str] = None,
-    store: str = "runs/meta.sqlite",
+    store: StorePlace = StorePlace("runs/meta.sqlite"),
 ) -> None:
     """Measures how well scores follow people's ratings of summaries.
 

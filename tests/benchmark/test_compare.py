@@ -15,7 +15,7 @@ from tiny import make_tiny_model
 from transformers import PreTrainedTokenizerFast
 
 from squish_pl import __version__
-from squish_pl.benchmark import runner
+from squish_pl.benchmark import runner, score_job
 from squish_pl.benchmark.compare import Comparison, compare, prepare
 from squish_pl.benchmark.contenders import Contender, Opening
 from squish_pl.benchmark.contenders.given import GivenText
@@ -356,7 +356,7 @@ def test_the_other_document_is_the_next_whatever_is_scored_together(
         assert own[text] == pytest.approx(float(expected.measures["contrast"][0]), abs=1e-7)
     assert len(set(own.values())) == 3
     assert found.facts["measures"] == "contrast"
-    monkeypatch.setattr(runner, "_SCORED_AT_A_TIME", 1)
+    monkeypatch.setattr(score_job, "_SCORED_AT_A_TIME", 1)
     with Store(tmp_path / "other.sqlite") as other:
         alone = compare(what, prepare(what, documents, "texts"), other, CPU)
     assert [row.scores["tiny"].measures["contrast"] for row in alone.rows] == pytest.approx(
@@ -386,7 +386,7 @@ def test_a_second_measurement_changes_no_score(tiny_model_folder: Path, store: S
 def test_scores_are_measured_by_whole_documents() -> None:
     counts = {"a": 40, "b": 30, "c": 3}
     keys = [ScoreKey(document, "10%", str(i)) for document, count in counts.items() for i in range(count)]
-    assert [len(some) for some in runner._portions(keys)] == [70, 3]
+    assert [len(some) for some in score_job._portions(keys)] == [70, 3]
 
 
 def test_a_reference_must_not_be_called_like_the_mean(tiny_model_folder: Path) -> None:
@@ -402,7 +402,7 @@ def test_scoring_that_was_stopped_ends_with_the_same_figures(
     documents = [Document(f"{TEXTS[i % 2]} {'And more. ' * (i % 4)}{i}") for i in range(9)]
     contenders = [Opening(), Opening(share=0.5), GivenText("g", "a goat")]
     what = Comparison(contenders, [Reference(str(tiny_model_folder), name="tiny")], ["20%", "40%"])
-    monkeypatch.setattr(runner, "_SCORED_AT_A_TIME", 10)
+    monkeypatch.setattr(score_job, "_SCORED_AT_A_TIME", 10)
 
     def rows(path: Path) -> list[object]:
         with Store(path) as store:

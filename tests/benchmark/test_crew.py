@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from squish_pl.benchmark import runner
+from squish_pl.benchmark import runner, score_job
 from squish_pl.benchmark.compare import Comparison, compare, prepare
 from squish_pl.benchmark.contenders import Contender, Opening
 from squish_pl.benchmark.crew import Crew, Job, Place, Portions
 from squish_pl.benchmark.records import Answer, Outcome, Task
-from squish_pl.benchmark.references import Reference
+from squish_pl.benchmark.references import Reference, pick_device
 from squish_pl.benchmark.store import Store
 from squish_pl.errors import ModelError, SquishError
 from squish_pl.types import Document
@@ -216,7 +216,7 @@ class Remembering(Contender):
 def test_two_that_compare_ask_once_and_find_the_same(
     tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "_SCORED_AT_A_TIME", 3)
+    monkeypatch.setattr(score_job, "_SCORED_AT_A_TIME", 3)
     documents = [Document(f"Number {i}. The ferry left. {'Snow fell. ' * (i % 5)}") for i in range(10)]
     asked: list[str] = []
     found = {}
@@ -293,3 +293,24 @@ def test_free_contenders_are_dealt_out_by_whole_documents() -> None:
     contender.is_free = False
     assert contender.portions(tasks) == [tasks]
     assert contender.portions([]) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "environment", "picked"),
+    [
+        ("cuda", {"LOCAL_RANK": "1"}, "cuda:1"),
+        ("cuda", {"LOCAL_RANK": "5"}, "cuda:1"),  # of two: more processes than devices
+        ("cuda", {"SLURM_LOCALID": "1"}, "cuda:1"),
+        ("cuda:0", {"LOCAL_RANK": "1"}, "cuda:0"),
+        ("cuda", {}, "cuda"),
+        ("cpu", {"LOCAL_RANK": "1"}, "cpu"),
+    ],
+)
+def test_each_process_of_a_machine_takes_its_own_device(
+    monkeypatch: pytest.MonkeyPatch, device: str, environment: dict[str, str], picked: str
+) -> None:
+    asked = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch, "empty", lambda *_, device: asked.append(device) or torch.zeros(0))
+    pick_device(device, environment)
+    assert asked == [picked]

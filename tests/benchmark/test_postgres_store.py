@@ -121,6 +121,7 @@ def test_what_is_wrong_is_told_without_the_password(
         assert str(error.value).startswith("cannot use the store postgresql://127.0.0.1:")
         assert PASSWORD not in str(error.value)
         assert "eim" not in str(error.value)
+        assert "tester" not in str(error.value)
     with Store(address) as store:
         assert store.database.name == place + name
         store._database.write(("UPDATE format SET number = ?", [(99,)]))

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from squish_pl.benchmark import runner
+from squish_pl.benchmark import score_job
 from squish_pl.cli.main import main
 
 FORK = multiprocessing.get_context("fork")
@@ -65,8 +65,8 @@ def start(arguments: Sequence[str], folder: Path, name: str, environment: Mappin
 
 def note_scoring(monkeypatch: Any, folder: Path, at_a_time: int, seconds: float = 0.0) -> Callable[[], Counter[str]]:
     """Lets processes to be started score in small portions, slowly, and note what they measure; gives what they did."""
-    monkeypatch.setattr(runner, "_SCORED_AT_A_TIME", at_a_time)
-    measure, notes = runner._measure, folder / "measured.txt"
+    monkeypatch.setattr(score_job, "_SCORED_AT_A_TIME", at_a_time)
+    measure, notes = score_job._measure, folder / "measured.txt"
 
     def noted(scorer: Any, wanted: Mapping[Any, Any], others: Any) -> Any:
         with notes.open("a") as file:
@@ -74,7 +74,7 @@ def note_scoring(monkeypatch: Any, folder: Path, at_a_time: int, seconds: float 
         time.sleep(seconds)
         return measure(scorer, wanted, others)
 
-    monkeypatch.setattr(runner, "_measure", noted)
+    monkeypatch.setattr(score_job, "_measure", noted)
     return lambda: Counter(notes.read_text().splitlines() if notes.exists() else [])
 
 

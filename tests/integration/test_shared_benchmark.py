@@ -23,7 +23,7 @@ sys.path.append(str(Path(__file__).parent.parent / "benchmark"))
 from hostile_server import HostileServer, hostile_server
 from postgres_server import PASSWORD, postgres_server
 
-from squish_pl.benchmark import runner
+from squish_pl.benchmark import score_job
 from squish_pl.benchmark.store import Store
 from squish_pl.errors import ModelError
 
@@ -201,14 +201,14 @@ def test_a_process_that_stands_still_is_not_waited_for(tiny_model_folder, tmp_pa
 def test_an_error_in_one_process_ends_it_alone(tiny_model_folder, tmp_path, server, monkeypatch) -> None:
     note_scoring(monkeypatch, tmp_path, at_a_time=3, seconds=0.05)
     config = write_config(tmp_path, TEXTS, tiny_model_folder, ["Opening"], budgets=["40%"])
-    measure = runner._measure
+    measure = score_job._measure
 
     def broken(*arguments: Any) -> Any:
         if "SQUISH_TEST_BREAKS" in os.environ:
             raise ModelError("it broke here")
         return measure(*arguments)
 
-    monkeypatch.setattr(runner, "_measure", broken)
+    monkeypatch.setattr(score_job, "_measure", broken)
     breaks, sound = started(config, 2, environment=[{"SQUISH_TEST_BREAKS": "1"}, {}])
     code, told = breaks.end()
     (whole,) = ended([sound])
