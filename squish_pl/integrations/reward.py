@@ -27,7 +27,7 @@ from squish_pl.score.template import ScoreTemplate
 
 Completion = str | Sequence[Mapping[str, Any]]  #: a text, or a chat's messages of which the last is the answer
 Key = tuple[str, str, str]  #: document, budget, summary
-_REMEMBERED = 10_000  #: summaries whose values are kept
+_REMEMBERED = 4_096  #: summaries whose values are kept
 _one_at_a_time = threading.RLock()  # rewards share a reference, and libraries call them from threads
 
 
