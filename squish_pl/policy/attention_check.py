@@ -43,7 +43,7 @@ def operator_error(heads: int, key_heads: int, size: int, dtype: torch.dtype, de
         out, _ = shared_prefix_attention(*given, layout.groups, layout.pad, layout.unpad, size**-0.5)
         got = (out, *torch.autograd.grad(out, given, grad.to(device)))
         exact = [x.double().requires_grad_() for x in inputs]
-        out = plain_attention(*exact, groups=_GROUPS, scale=size**-0.5)
+        out = plain_attention(exact[0], exact[1], exact[2], _GROUPS, size**-0.5)
         expected = (out, *torch.autograd.grad(out, exact, grad.double()))
     pairs = [(g.detach().cpu().double(), e.detach()) for g, e in zip(got, expected, strict=True)]
     halves = [(g[:, :, part], e[:, :, part]) for g, e in pairs for part in (slice(prompts), slice(prompts, None))]
@@ -54,7 +54,9 @@ def plain_attention(
     q: Tensor, k: Tensor, v: Tensor, groups: Sequence[tuple[int, Sequence[int]]], scale: float
 ) -> Tensor:
     """Attention of a packed row, [1, H, L, D] each, by a mask over whole matrices."""
-    groups_of, places, completions = [], [], []
+    groups_of: list[int] = []
+    places: list[int] = []
+    completions: list[int] = []
     for number, (prompt, _) in enumerate(groups):
         groups_of += [number] * prompt
         places += range(prompt)

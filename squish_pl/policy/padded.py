@@ -35,9 +35,9 @@ class PaddedDecoder(Decoder):
             logits_to_keep=1,
         )
         self._mask, self._position = mask, positions[:, -1:]
-        rows = torch.arange(len(prompts), device=self.device).repeat_interleave(self.group_size)
+        rows = torch.arange(len(prompts)).repeat_interleave(self.group_size)
         self.keep(rows)
-        return output.logits[rows, -1]
+        return output.logits[rows.to(self.device), -1]
 
     def step(self, tokens: Tensor) -> Tensor:
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], dim=1)
@@ -52,6 +52,7 @@ class PaddedDecoder(Decoder):
         return output.logits[:, -1]
 
     def keep(self, rows: Tensor) -> None:
+        rows = rows.to(self.device)
         # layers of linear attention know this one too; its annotation names a legacy tensor type
         self._cache.reorder_cache(rows)  # type: ignore[arg-type]
         self._mask, self._position = self._mask[rows], self._position[rows]

@@ -47,7 +47,7 @@ class Decoder(abc.ABC):
 
     @abc.abstractmethod
     def keep(self, rows: Tensor) -> None:
-        """Leaves only these of the rows there are, [R'] increasing indices."""
+        """Leaves only these of the rows there are, [R'] increasing indices on the CPU."""
 
 
 class Passes(abc.ABC):

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -59,6 +60,82 @@ def flash_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float)
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, scale=scale)
     out, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, causal, False, scale=scale)
     return out, lse
+
+
+def flash_attention_of_rows(q: Tensor, k: Tensor, v: Tensor, spans: RowSpans, scale: float) -> tuple[Tensor, Tensor]:
+    """Attention of rows of one query each on the keys of their own sequence, not causal; on a card in one call.
+
+    Args:
+        q: [R, Hq, D], the rows of the first sequence, then those of the second, and so on.
+        k: [T, Hkv, D], the sequences one after another.
+        v: [T, Hkv, D].
+        spans: Who belongs where.
+        scale: Factor on the products of queries and keys.
+
+    Returns:
+        ([R, Hq, D] output, [R, Hq] log-sum-exp).
+    """
+    if q.device.type != "cpu":
+        out, lse, *_ = torch.ops.aten._flash_attention_forward(
+            q,
+            k,
+            v,
+            spans.rows_before,
+            spans.keys_before,
+            spans.most_rows,
+            spans.most_keys,
+            0.0,
+            False,
+            False,
+            scale=scale,
+        )
+        return out, lse.T
+    sequences = zip(*(x.split(sizes) for x, sizes in ((q, spans.rows), (k, spans.keys), (v, spans.keys))), strict=True)
+    parts = []
+    for q_, k_, v_ in sequences:
+        if len(q_):
+            q_, k_, v_ = (x.transpose(0, 1).unsqueeze(0) for x in (q_, k_, v_))
+            parts.append(flash_attention(q_, k_, v_, False, scale))
+    outs, lses = zip(*parts, strict=True)
+    return torch.cat(outs, dim=2)[0].transpose(0, 1), torch.cat(lses, dim=2)[0].T
+
+
+@dataclass(frozen=True, slots=True)
+class RowSpans:
+    """How many rows and keys each sequence has, on the host and, added up, on the device.
+
+    Attributes:
+        rows: Of each sequence.
+        keys: Of each sequence.
+        rows_before: [sequences + 1] int32.
+        keys_before: [sequences + 1] int32.
+    """
+
+    rows: list[int]
+    keys: list[int]
+    rows_before: Tensor
+    keys_before: Tensor
+
+    @classmethod
+    def of(cls, rows: Sequence[int], keys: Sequence[int], device: torch.device) -> RowSpans:
+        """The spans of sequences with so many rows and keys."""
+        sums = (torch.tensor([0, *accumulate(counts)], dtype=torch.int32).to(device) for counts in (rows, keys))
+        return cls(list(rows), list(keys), *sums)
+
+    @property
+    def most_rows(self) -> int:
+        """Of any sequence."""
+        return max(self.rows)
+
+    @property
+    def most_keys(self) -> int:
+        """Of any sequence."""
+        return max(self.keys)
+
+
+def no_mask(device: torch.device) -> Tensor:
+    """What to pass for a mask with a layout or decoder: its four dimensions tell transformers not to build one."""
+    return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)
 
 
 def flash_attention_backward(

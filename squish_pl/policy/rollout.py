@@ -8,6 +8,7 @@ the model writes its end token, or at the cap. The tokens' log-probs are those o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
@@ -22,6 +23,7 @@ from squish_pl.lm.language_model import context_length
 from squish_pl.lm.log_probs import log_probs_of_logits
 from squish_pl.policy.backbone import PolicyView
 from squish_pl.policy.caps import completion_caps
+from squish_pl.policy.drawing import Numbers, draw
 from squish_pl.policy.passes import Decoder
 from squish_pl.policy.prompts import PromptTemplate
 from squish_pl.policy.reading import Pieces, room_left
@@ -220,18 +222,23 @@ def _decode(
     decoder: Decoder, watches: list[_Watch], caps: Sequence[int], temperature: float, seeds: Sequence[int]
 ) -> list[Rollouts]:
     group_size = decoder.group_size
-    generators = [torch.Generator(device=decoder.device).manual_seed(seed) for seed in seeds]
+    numbers = Numbers(seeds, decoder.device)
     completions = [_Completion() for _ in range(len(watches) * group_size)]
     left = torch.arange(len(completions))  # rows that have not ended, in the decoder's order
     logits = decoder.prefill([watch.prompt for watch in watches])
     while True:
-        drawn = _draw(logits, temperature, generators, group_size, left)
+        drawn = _draw(logits, temperature, numbers, group_size, left)
+        # read back at once: each time would wait for the device
+        told = torch.stack([x.double() for x in drawn]).tolist()
+        if any(map(math.isnan, told[1])):
+            raise ModelError(
+                "the model's logits are not finite: try another dtype, or in training a lower "
+                "model.optimizer.learning_rate"
+            )
         going_on = []
-        for i, (row, token, log_prob, entropy) in enumerate(
-            zip(left.tolist(), *(x.tolist() for x in drawn), strict=True)
-        ):
+        for i, (row, token, log_prob, entropy) in enumerate(zip(left.tolist(), *told, strict=True)):
             completion = completions[row]
-            completion.add(token, log_prob, entropy)
+            completion.add(int(token), log_prob, entropy)
             group = row // group_size
             completion.finish = watches[group].finish(completion, caps[group])
             if completion.finish is None:
@@ -242,7 +249,7 @@ def _decode(
         if len(going_on) < len(left):
             keep = torch.tensor(going_on)
             left, tokens = left[keep], tokens[keep.to(tokens.device)]
-            decoder.keep(keep.to(decoder.device))
+            decoder.keep(keep)
         logits = decoder.step(tokens)
     return [_collect(watch, completions[d * group_size : (d + 1) * group_size]) for d, watch in enumerate(watches)]
 
@@ -264,26 +271,15 @@ class _Completion:
 
 
 def _draw(
-    logits: Tensor, temperature: float, generators: list[torch.Generator], group_size: int, left: Tensor
+    logits: Tensor, temperature: float, numbers: Numbers, group_size: int, left: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Draws a token for each row that is left: ([R] tokens, [R] log-probs, [R] entropies).
-
-    Every row of every group takes a number from its group's generator whether it is left or not, so a row's draws do
-    not depend on which others have ended.
-    """
+    """Draws a token for each row that is left: [R] tokens, log-probs (NaN without finite logits) and entropies."""
     if temperature == 0:
         drawn = logits.argmax(dim=-1)
         return drawn, *log_probs_of_logits(logits, drawn)
-    numbers = torch.cat([torch.rand(group_size, generator=g, device=g.device, dtype=torch.float64) for g in generators])
-    # inverse of the distribution function, in float64: float32 sums over a large vocabulary lose its tail
-    heap = torch.softmax(logits.double() / temperature, dim=-1).cumsum(dim=-1)
-    if not bool(torch.isfinite(heap[:, -1]).all()):
-        raise ModelError(
-            "the model's logits are not finite: try another dtype, or in training a lower model.optimizer.learning_rate"
-        )
-    target = numbers[left.to(numbers.device)].unsqueeze(1) * heap[:, -1:]
-    drawn = torch.searchsorted(heap, target, right=True).squeeze(1).clamp_max(logits.shape[1] - 1)
-    return drawn, *log_probs_of_logits(logits, drawn, temperature)
+    drawn, finite = draw(logits, temperature, numbers.next(group_size, left))
+    log_probs, entropies = log_probs_of_logits(logits, drawn, temperature)
+    return drawn, log_probs.masked_fill(~finite, math.nan), entropies
 
 
 def _collect(watch: _Watch, completions: Sequence[_Completion]) -> Rollouts:

@@ -9,7 +9,7 @@ The operators are in `prefix_attention`. The same idea: Prefix Grouper (arXiv:25
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,90 +17,15 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from squish_pl.lm.log_probs import HALF
 from squish_pl.policy.backbone import PolicyView
 from squish_pl.policy.passes import Decoder, Passes
-from squish_pl.policy.prefix_attention import PrefixLayout, flash_attention, merge, shared_prefix_attention
-from squish_pl.types import Experience, Prompt, groups_of
+from squish_pl.policy.prefix_attention import PrefixLayout, no_mask, shared_prefix_attention
+from squish_pl.policy.prefix_decoder import PlainStepDecoder, SharedPrefixDecoder
+from squish_pl.types import Experience, groups_of
 
 ATTENTION = "squish_shared_prefix"  #: the name under which transformers finds `shared_prefix_attention_forward`
 _UNSUPPORTED = ("sliding_window", "softcap", "s_aux")
-_FIRST_ROOM = 64  #: tokens a row's buffers begin with
-
-
-class SharedPrefixDecoder(Decoder):
-    """A prompt's keys and values once for its group, and buffers for what each row writes, allocated ahead.
-
-    A step's attention is two calls, one of a group's rows on their prompt and one of each row on its own tokens,
-    merged by their log-sum-exps (see `shared_prefix_attention`). Needs a model whose attention goes through the group
-    attention function.
-    """
-
-    def prefill(self, prompts: Sequence[Prompt]) -> Tensor:
-        self._prompts: list[dict[int, tuple[Tensor, Tensor]]] = []
-        self._own: dict[int, tuple[Tensor, Tensor]] = {}
-        self._rows = [self.group_size] * len(prompts)  # rows left of each prompt
-        self._length = 0
-        last = []
-        for prompt in prompts:  # one by one: no padding
-            self._prompts.append({})
-            ids = torch.tensor([prompt.token_ids], device=self.device)
-            last.append(self.model(input_ids=ids, use_cache=False, logits_to_keep=1, prefix_decoder=self).logits[:, -1])
-        lengths = torch.tensor([len(prompt.token_ids) for prompt in prompts], device=self.device)
-        self._position = lengths.repeat_interleave(self.group_size).unsqueeze(1)
-        return torch.cat(last).repeat_interleave(self.group_size, dim=0)
-
-    def step(self, tokens: Tensor) -> Tensor:
-        self._length += 1
-        output = self.model(
-            input_ids=tokens.unsqueeze(1),
-            attention_mask=no_mask(self.device),
-            position_ids=self._position,
-            use_cache=False,
-            logits_to_keep=1,
-            prefix_decoder=self,
-        )
-        self._position = self._position + 1
-        return output.logits[:, -1]
-
-    def keep(self, rows: Tensor) -> None:
-        owner = torch.repeat_interleave(torch.arange(len(self._rows)), torch.tensor(self._rows))
-        self._rows = torch.bincount(owner[rows.cpu()], minlength=len(self._rows)).tolist()
-        for layer in list(self._own):  # one tensor at a time: all of them together would be held twice
-            k, v = self._own.pop(layer)
-            k = k[rows]
-            self._own[layer] = k, v[rows]
-        self._position = self._position[rows]
-
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        """One layer's attention, called by the attention function: [B, H, L, D] -> [B, Hq, L, D]."""
-        if self._length == 0:  # a prompt
-            self._prompts[-1][layer] = (k, v)
-            return flash_attention(q, k, v, True, scale)[0]
-        before_k, before_v = self._own.get(layer, (None, None))
-        own_k, own_v = self._own[layer] = self._with_room(before_k, k), self._with_room(before_v, v)
-        own_k[:, :, self._length - 1 : self._length] = k
-        own_v[:, :, self._length - 1 : self._length] = v
-        own = flash_attention(q, own_k[:, :, : self._length], own_v[:, :, : self._length], False, scale)
-        on_prompts = [
-            # a group's rows are the queries of one call: [R, H, 1, D] -> [1, H, R, D]
-            flash_attention(rows.transpose(0, 2), *prompt[layer], False, scale)
-            for rows, prompt in zip(q.split(self._rows), self._prompts, strict=True)
-            if len(rows)
-        ]
-        out = torch.cat([out for out, _ in on_prompts], dim=2).transpose(0, 2)
-        lse = torch.cat([lse for _, lse in on_prompts], dim=2).transpose(0, 2)
-        return merge((out, lse), own)[0]
-
-    def _with_room(self, buffer: Tensor | None, new: Tensor) -> Tensor:
-        """A buffer [R, H, at least the tokens written so far, D]; it doubles, since most rows end early."""
-        if buffer is not None and buffer.shape[2] >= self._length:
-            return buffer
-        written = self._length - 1
-        rows, heads, _, size = new.shape
-        larger = new.new_empty(rows, heads, min(self.max_new_tokens, max(_FIRST_ROOM, 2 * written)), size)
-        if buffer is not None:
-            larger[:, :, :written] = buffer[:, :, :written]
-        return larger
 
 
 def shared_prefix_attention_forward(
@@ -122,6 +47,10 @@ def shared_prefix_attention_forward(
     """
     if prefix_layout is None and prefix_decoder is None:
         kwargs |= {"dropout": dropout, "scaling": scaling}
+        if query.is_cuda and query.dtype not in HALF and attention_mask is None:
+            # with fewer key heads SDPA would hold whole [L, L] matrices: flash attention is for half precision alone
+            groups = query.shape[1] // key.shape[1]
+            key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     asked = [name for name in _UNSUPPORTED if kwargs.get(name) is not None]
     if asked or dropout:
@@ -140,11 +69,6 @@ AttentionInterface.register(ATTENTION, shared_prefix_attention_forward)
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)  # for the calls without a layout
 
 
-def no_mask(device: torch.device) -> Tensor:
-    """What to pass for a mask with a layout or decoder: its four dimensions tell transformers not to build one."""
-    return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)
-
-
 class SharedPrefixPasses(Passes):
     """Packed rows of [prompts, completions], with the attention that keeps them apart.
 
@@ -153,7 +77,7 @@ class SharedPrefixPasses(Passes):
     """
 
     name = "shared_prefix"
-    decoder = SharedPrefixDecoder
+    decoder: ClassVar[type[Decoder]] = SharedPrefixDecoder
 
     def __init__(self, policy: PolicyView) -> None:
         self._policy = policy
@@ -217,6 +141,13 @@ class SharedPrefixPasses(Passes):
         token_ids = torch.cat([*prompts, *(ids for members in read for ids in members)])
         hidden = self.packed_hidden(token_ids, torch.cat(positions), sizes)
         return hidden[_predicting_places([len(prompt) for prompt in prompts], lengths).to(hidden.device)]
+
+
+class PlainStepPasses(SharedPrefixPasses):
+    """The same for models whose layers have no fused step, or one that does not work where they run."""
+
+    name = "shared_prefix_plain_steps"
+    decoder = PlainStepDecoder
 
 
 def _predicting_places(prompts: Sequence[int], lengths: Sequence[Sequence[int]]) -> Tensor:

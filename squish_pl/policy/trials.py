@@ -10,11 +10,12 @@ from torch import Tensor
 
 from squish_pl.budget import Budget
 from squish_pl.errors import ModelError
+from squish_pl.lm.log_probs import HALF
 from squish_pl.policy.attention_check import TOLERANCES, operator_error
 from squish_pl.policy.backbone import Backbone, PolicyView
 from squish_pl.policy.padded import PaddedPasses
 from squish_pl.policy.passes import Compiling, Decoder, Passes, PassesName
-from squish_pl.policy.shared_prefix import SharedPrefixPasses
+from squish_pl.policy.shared_prefix import PlainStepPasses, SharedPrefixPasses
 from squish_pl.types import Document, Experience, Prompt
 
 log = logging.getLogger(__name__)
@@ -34,8 +35,13 @@ def choose_passes(policy: PolicyView, wanted: PassesName) -> None:
     policy.passes = PaddedPasses(policy)
     if wanted == "padded":
         return
-    shared = SharedPrefixPasses(policy)
+    shared: SharedPrefixPasses = SharedPrefixPasses(policy)
     problem = shared_prefix_problem(policy, shared)
+    if problem is not None:
+        fused, shared = problem, PlainStepPasses(policy)
+        problem = shared_prefix_problem(policy, shared)
+        if problem is None:
+            log.warning("a decoding step runs through the model's own layers, in more kernels: %s", fused)
     if problem is None:
         policy.passes = shared
     elif wanted == "shared_prefix":
@@ -48,7 +54,8 @@ def choose_passes(policy: PolicyView, wanted: PassesName) -> None:
 
 def take_passes(policy: PolicyView, name: str) -> None:
     """Goes on in the way that an earlier run had settled on, without a trial."""
-    policy.passes = SharedPrefixPasses(policy) if name == SharedPrefixPasses.name else PaddedPasses(policy)
+    ways = {way.name: way for way in (SharedPrefixPasses, PlainStepPasses, PaddedPasses)}
+    policy.passes = ways.get(name, PaddedPasses)(policy)
 
 
 def shared_prefix_problem(policy: PolicyView, shared: SharedPrefixPasses) -> str | None:
@@ -61,6 +68,9 @@ def shared_prefix_problem(policy: PolicyView, shared: SharedPrefixPasses) -> str
         return "its attention has a sliding window"
     if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or []):
         return "some of its layers have no full attention"
+    if policy.device.type == "cuda" and policy.dtype not in HALF:
+        dtype = str(policy.dtype).removeprefix("torch.")
+        return f"a card has flash attention for half precision alone, and the weights are in {dtype}"
     problem = _operator_problem(policy)
     if problem is not None:
         return problem
@@ -93,14 +103,15 @@ def choose_compiling(backbone: Backbone, wanted: Compiling) -> None:
     """
     if backbone.compiled or wanted is False or (wanted == "auto" and backbone.device.type != "cuda"):
         return
-    policy = backbone.policy
 
     def difference() -> tuple[float, float]:
-        expected = _trial_pass(policy, policy.passes)
+        expected = _variants(backbone)
         backbone.compile_layers()
-        return _difference(expected, _trial_pass(policy, policy.passes))
+        results = [_difference(*pair) for pair in zip(expected, _variants(backbone), strict=True)]
+        nats, gradients = zip(*results, strict=True)
+        return max(nats), max(gradients)
 
-    problem = _problem_in_trial(policy, difference)
+    problem = _problem_in_trial(backbone.policy, difference)
     if problem is None:
         return
     backbone.compile_layers(False)
@@ -130,6 +141,22 @@ def _failed(error: Exception) -> str:
     return f"a trial failed ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
 
 
+def _variants(backbone: Backbone) -> list[tuple[Tensor, Tensor]]:
+    """Every way in which a layer is compiled: policy passes that keep everything and nothing, and the reference."""
+    policy, reference = backbone.policy, backbone.reference
+    results, before = [], backbone.checkpointed_layers
+    try:
+        for layers in sorted({0, backbone.checkpointable_layers}):
+            backbone.checkpoint_layers(layers)
+            with backbone.mode(training=True):
+                results.append(_trial_pass(policy, policy.passes))
+    finally:
+        backbone.checkpoint_layers(before)
+    rows = _made_up_tokens(policy, 40).view(2, 20).to(policy.device)
+    log_p = reference.head(reference.hidden(rows).flatten(0, 1)).float().log_softmax(dim=-1)
+    return [*results, (log_p.amax(dim=-1), torch.ones(1, device=policy.device))]  # no gradients there
+
+
 def _problem_in_trial(policy: PolicyView, *trials: Callable[[], tuple[float, float]]) -> str | None:
     """What the trials' (difference in nats, relative difference of gradients) say; None if all is well."""
     try:
@@ -140,7 +167,7 @@ def _problem_in_trial(policy: PolicyView, *trials: Callable[[], tuple[float, flo
     nats, gradient = (max(figures) for figures in zip(*results, strict=True))
     # in half precision two ways round differently, by some hundredths of a nat; a wrong one is off by whole nats, or it
     # shows in the operator by itself
-    half = policy.dtype in (torch.bfloat16, torch.float16)
+    half = policy.dtype in HALF
     if not nats < (0.3 if half else 1e-3):
         return f"a trial differed by {nats:.1e} nats a token"
     if not gradient < (0.3 if half else 1e-2):
@@ -181,7 +208,7 @@ def _decoding_difference(policy: PolicyView, kind: type[Decoder]) -> float:
     with policy.generating() as model:
         decoder = kind(model, 2, 4)
         logits = [decoder.prefill(prompts), decoder.step(firsts.to(decoder.device))]
-        decoder.keep(stay.to(decoder.device))
+        decoder.keep(stay)
         logits.append(decoder.step(seconds.to(decoder.device)))
         rows = [torch.cat([texts[i // 2], firsts[i : i + 1], seconds[stay == i]]) for i in range(4)]
         whole = [model(input_ids=row.unsqueeze(0).to(decoder.device), use_cache=False).logits[0] for row in rows]

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from squish_pl.budget import Budget
 from squish_pl.lm.tokens import encode
-from squish_pl.policy import rollout, shared_prefix
+from squish_pl.policy import prefix_decoder, rollout
 from squish_pl.policy.adapter import LoraSettings
 from squish_pl.policy.backbone import Backbone
 from squish_pl.policy.padded import PaddedPasses
@@ -34,7 +34,7 @@ def make_backbone(architecture="qwen3", dtype=torch.float64, way="shared_prefix"
 
 @pytest.fixture(autouse=True)
 def little_room(monkeypatch):
-    monkeypatch.setattr(shared_prefix, "_FIRST_ROOM", 4)  # so that buffers have to grow
+    monkeypatch.setattr(prefix_decoder, "_FIRST_ROOM", 4)  # so that buffers have to grow
 
 
 def make_prompts(tokenizer, budget="1000 chars"):
