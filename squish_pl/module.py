@@ -47,7 +47,14 @@ from squish_pl.rl.experience import make_experience
 from squish_pl.rl.figures import PassTotals, policy_figures, reward_figures, rollout_figures
 from squish_pl.rl.learner import Learner, LearnSettings
 from squish_pl.rl.losses import ClippedLoss, PolicyLoss
-from squish_pl.rl.optimizer import OptimizerSettings, apply_settings, begin_anew, make_optimizer, state_on_device
+from squish_pl.rl.optimizer import (
+    OptimizerSettings,
+    apply_settings,
+    begin_anew,
+    make_optimizer,
+    move_state,
+    state_on_device,
+)
 from squish_pl.rl.phases import POLICY, ROLLOUT, SCORING, PhaseClock
 from squish_pl.rl.rewards import (
     GroupRewards,
@@ -416,6 +423,8 @@ class SquishModule(LightningModule):
     def on_train_start(self) -> None:
         """Puts a resumed run right: its random state, and the optimiser's settings where they have changed."""
         apply_settings(self._optimizer.optimizer, cast(LambdaLR, self.lr_schedulers()), self._optimizer_settings)
+        if self.optimizer.offload:  # Lightning has put the restored state beside the weights
+            move_state(self._optimizer.optimizer, torch.device("cpu"))
         if hasattr(self, "_random_state"):
             restore_random_state(self._random_state)
             del self._random_state

@@ -15,8 +15,16 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# what the CPU's allocator says, in a plain RuntimeError
-_CPU_WORDS = ("can't allocate memory", "not enough memory")
+# what others than torch's allocator for CUDA say, in a plain RuntimeError
+_WORDS = (
+    "can't allocate memory",  # the CPU's
+    "not enough memory",
+    "CUDA error: out of memory",  # the driver's: outside of torch's allocator, such as loading a kernel
+    "CUDA driver error: out of memory",
+    "Triton Error [CUDA]: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
 class Limit:
@@ -60,7 +68,7 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU or the CPU."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _CPU_WORDS)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
 
 
 def within(limit: Limit, device: torch.device, work: Callable[[], T], least: int, advice: str) -> T:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -81,14 +81,35 @@ def begin_anew(optimizer: torch.optim.Optimizer, schedule: LambdaLR, settings: O
 def state_on_device(optimizer: torch.optim.Optimizer, device: torch.device, offload: bool) -> Iterator[None]:
     """Brings the optimiser's state to the device for a step, and back to the CPU after it where `offload` is set."""
     if offload:
-        _move_state(optimizer, device)
+        move_state(optimizer, device)
     yield
     if offload:
-        _move_state(optimizer, torch.device("cpu"))
+        move_state(optimizer, torch.device("cpu"))
 
 
-def _move_state(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+def move_state(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Moves the moments of all parameters to a device, in one copy for each type of theirs."""
+    places: dict[torch.dtype, list[tuple[dict[str, torch.Tensor], str]]] = {}
     for state in optimizer.state.values():
         for name, value in state.items():
-            if isinstance(value, torch.Tensor) and name != "step":  # AdamW wants its step counters on the CPU
-                state[name] = value.to(device)
+            # AdamW wants its step counters on the CPU
+            if isinstance(value, torch.Tensor) and name != "step" and value.device != device:
+                places.setdefault(value.dtype, []).append((state, name))
+    for of_type in places.values():
+        moved = _flat([state[name] for state, name in of_type]).to(device)
+        start = 0
+        for state, name in of_type:
+            value = state[name]
+            state[name] = moved[start : start + value.numel()].view_as(value)
+            start += value.numel()
+
+
+def _flat(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The tensors one after another; no copy where they are parts of one already."""
+    storage, place = tensors[0].untyped_storage(), 0
+    for tensor in tensors:
+        same = tensor.untyped_storage()._cdata == storage._cdata and tensor.storage_offset() == place
+        if not same or not tensor.is_contiguous():
+            return torch.cat([t.flatten() for t in tensors])
+        place += tensor.numel()
+    return tensors[0].as_strided((place,), (1,), 0)

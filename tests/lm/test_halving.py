@@ -63,6 +63,14 @@ def test_what_counts_as_running_out():
     assert out_of_memory(caught.value)
     assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert out_of_memory(MemoryError())
+    for words in (
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+        "CUDA driver error: out of memory",
+        "Triton Error [CUDA]: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ):
+        assert out_of_memory(RuntimeError(words))
+    assert not out_of_memory(RuntimeError("out of resource: shared memory, Required: 131072, Hardware limit: 101376"))
     assert not out_of_memory(RuntimeError("shapes cannot be multiplied"))
     assert not out_of_memory(ValueError("not enough memory"))
 

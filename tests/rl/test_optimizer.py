@@ -3,8 +3,17 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from squish_pl.rl.optimizer import OptimizerSettings, apply_settings, begin_anew, make_optimizer, state_on_device
+from squish_pl.rl.optimizer import (
+    OptimizerSettings,
+    _flat,
+    apply_settings,
+    begin_anew,
+    make_optimizer,
+    move_state,
+    state_on_device,
+)
 
 
 def rates(optimizer, schedule, steps):
@@ -79,6 +88,52 @@ def test_the_state_comes_for_a_step_and_goes(monkeypatch):
     assert state["exp_avg"].device.type == "cpu"
     with state_on_device(optimizer, torch.device("meta"), offload=False):
         assert state["exp_avg"].device.type == "cpu"
+
+
+def test_the_state_travels_in_one_copy():
+    parameters = [torch.nn.Parameter(torch.randn(size)) for size in ((3, 4), (5,), (1, 2))]
+    optimizer, _ = make_optimizer(parameters, OptimizerSettings())
+    for parameter in parameters:
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    before = [state["exp_avg"].clone() for state in optimizer.state.values()]
+
+    class Copies(TorchDispatchMode):
+        """Counts copies between devices, as "meta" and back: of values there are none there."""
+
+        count = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.count += func is torch.ops.aten._to_copy.default
+            return func(*args, **(kwargs or {}))
+
+    with Copies() as copies:
+        move_state(optimizer, torch.device("meta"))
+    assert copies.count == 1
+    for state, old in zip(optimizer.state.values(), before, strict=True):
+        assert state["exp_avg"].shape == old.shape
+        assert state["exp_avg"].is_meta
+    move_state(optimizer, torch.device("meta"))  # there already
+
+
+def test_moved_state_holds_the_same_values():
+    parameters = [torch.nn.Parameter(torch.randn(size)) for size in ((3, 4), (5,))]
+    optimizer, _ = make_optimizer(parameters, OptimizerSettings())
+    for parameter in parameters:
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    states = list(optimizer.state.values())
+    before = [state[name].clone() for state in states for name in ("exp_avg", "exp_avg_sq")]
+
+    for _ in range(2):  # the second time they are parts of one already
+        flat = _flat([state[name] for state in states for name in ("exp_avg", "exp_avg_sq")])
+        assert torch.equal(flat, torch.cat([x.flatten() for x in before]))
+        start = 0
+        for state in states:
+            for name in ("exp_avg", "exp_avg_sq"):
+                state[name] = flat[start : start + state[name].numel()].view_as(state[name])
+                start += state[name].numel()
+    assert _flat([state[name] for state in states for name in ("exp_avg", "exp_avg_sq")]).data_ptr() == flat.data_ptr()
 
 
 @pytest.mark.parametrize(
