@@ -9,13 +9,17 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, Trainer
 
+from squish_pl.callbacks.estimate import Estimate, rounds_left
 from squish_pl.lm.device import used_bytes
 from squish_pl.module import SquishModule
 from squish_pl.rl.phases import PHASES, PhaseClock
 
 
 class Throughput(Callback):
-    """Logs each phase's seconds and tokens per second, and peak memory, after every round."""
+    """Logs each phase's seconds and tokens per second, and peak memory, after every round, and how long a run takes."""
+
+    def __init__(self) -> None:
+        self._estimate = Estimate()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: SquishModule, outputs: Any, batch: Any, batch_idx: int
@@ -34,6 +38,7 @@ class Throughput(Callback):
         if pl_module.device.type == "cuda":
             figures["memory/allocated_gb"] = used_bytes(pl_module.device) / 1e9
         pl_module.log_dict(figures, batch_size=1)
+        self._estimate.add(figures["seconds/round"], rounds_left(trainer, pl_module))
 
 
 def peak_resident_bytes() -> int:
