@@ -12,6 +12,7 @@ from squish_pl.errors import ModelError
 from squish_pl.policy.adapter import LoraSettings
 from squish_pl.policy.backbone import Backbone
 from squish_pl.policy.padded import PaddedDecoder, PaddedPasses
+from squish_pl.policy.prefix_decoder import SharedPrefixDecoder
 from squish_pl.policy.shared_prefix import ATTENTION, SharedPrefixPasses
 from squish_pl.policy.trials import (
     choose_compiling,
@@ -142,3 +143,48 @@ def test_layers_that_do_not_compile_run_as_they_are(monkeypatch, caplog):
         choose_compiling(backbone, "auto")
     assert "layers are not compiled: a trial failed" in caplog.text
     assert not backbone.compiled
+
+
+@pytest.mark.parametrize("fault", ["checkpointed", "reference"])
+def test_compiled_layers_are_tried_in_every_way_they_run_in(fault, monkeypatch):
+    backbone = make_policy(dtype=torch.float32, checkpointed=1)
+    choose_passes(backbone.policy, "shared_prefix")
+    layer = backbone.language_model.decoder.layers[0]
+    forward = layer.forward
+
+    def failing(*args, **kwargs):
+        where = {"checkpointed": layer.gradient_checkpointing, "reference": torch.is_inference_mode_enabled()}
+        if where[fault]:
+            raise RuntimeError(f"does not compile: {fault}")
+        return forward(*args, **kwargs)
+
+    def compile_layers(self, compiled=True):
+        self.compiled = compiled
+        layer.forward = failing if compiled else forward
+
+    monkeypatch.setattr(Backbone, "compile_layers", compile_layers)
+    with pytest.raises(ModelError, match=f"does not compile: {fault}"):
+        choose_compiling(backbone, True)
+    assert not backbone.compiled
+    assert backbone.checkpointed_layers == 1
+
+
+class ForgetfulSteps(SharedPrefixDecoder):
+    """Loses track of where a row stands in fused steps alone."""
+
+    def step(self, tokens):
+        if self._step is not None:
+            self._position = self._position * 0
+        return super().step(tokens)
+
+
+def test_a_fused_step_that_is_wrong_leaves_its_place_to_the_models_own_layers(monkeypatch, caplog):
+    backbone = make_policy(dtype=torch.float32)
+    monkeypatch.setattr(SharedPrefixPasses, "decoder", ForgetfulSteps)
+    with caplog.at_level(logging.WARNING):
+        choose_passes(backbone.policy, "auto")
+    assert backbone.policy.passes.name == "shared_prefix_plain_steps"
+    assert "a decoding step runs through the model's own layers" in caplog.text
+    take_passes(backbone.policy, "shared_prefix_plain_steps")
+    assert backbone.policy.passes.name == "shared_prefix_plain_steps"
+    assert decoding_problem(backbone.policy) is None

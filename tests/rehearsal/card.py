@@ -4,7 +4,7 @@ Every operator that reaches one of them passes through `Card`, below autograd an
 kernel. It refuses what a card refuses (tensors on two devices, types that flash attention does not take) and counts
 launches, waits of the host, and bytes. It knows nothing of real kernels' rounding, order, speed or own workspaces.
 
-Import this before torch: the library beside it (`guard.cpp`, compiled by g++) has to be there when torch looks for hooks.
+Import this before torch: the library beside it (`guard.cpp`, compiled by g++) has to be there when torch looks for it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import tempfile
 import weakref
 from collections import Counter
 from contextlib import ExitStack, contextmanager, nullcontext
+from itertools import pairwise
 from pathlib import Path
 from unittest import mock
 
@@ -163,14 +164,14 @@ class Card(TorchDispatchMode):
         if space not in ("aten", "prim", "prims"):
             with self._watched():  # an operator of the program's own: what it does is looked at
                 return OPDEFS[func._schema.name]._init_fn(*args, **kwargs)
+        if name in _SPECIAL:
+            self.launches[name] += 1
+            return tree_map(self._wrapped, _SPECIAL[name](*args, **kwargs))
         if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"):
             with self._watched():
                 return func.decompose(*args, **kwargs)
         if name in ("_local_scalar_dense", "_to_copy", "copy_"):
             return getattr(self, name)(func, args, kwargs)
-        if name in _SPECIAL:
-            self.launches[name] += 1
-            return tree_map(self._wrapped, _SPECIAL[name](*args, **kwargs))
         self._check(name, args, leaves, kwargs)
         return self._compute(func, name, args, kwargs)
 
@@ -314,7 +315,7 @@ def _flash_of_rows(q, k, v, before_q, before_k, most_q, most_k, p, causal, debug
     if before_q.dtype != torch.int32 or before_k.dtype != torch.int32:
         raise Refused("flash attention of rows: its sums must be int32")
     out, lse = torch.empty_like(q.inner), torch.empty(q.shape[1], q.shape[0])
-    rows, keys = ([slice(*pair) for pair in zip(x[:-1], x[1:], strict=True)] for x in (before_q.inner, before_k.inner))
+    rows, keys = ([slice(*pair) for pair in pairwise(x.inner.tolist())] for x in (before_q, before_k))
     if before_q.inner[-1] != len(q) or before_k.inner[-1] != len(k):
         raise Refused("flash attention of rows: its sums are not those of the tensors")
     for row, key in zip(rows, keys, strict=True):

@@ -14,7 +14,14 @@ struct Hooks final : at::CUDAHooksInterface {
   bool isPinnedPtr(const void*) const override { return false; }
 };
 
-static c10::impl::NoOpDeviceGuardImpl<c10::DeviceType::CUDA> guard;
+struct Guard final : c10::impl::NoOpDeviceGuardImpl<c10::DeviceType::CUDA> {
+  void record(void**, const c10::Stream&, const c10::DeviceIndex, const c10::EventFlag) const override {}
+  void block(void*, const c10::Stream&) const override {}
+  bool queryEvent(void*) const override { return true; }
+  void destroyEvent(void*, const c10::DeviceIndex) const noexcept override {}
+};
+
+static Guard guard;
 
 extern "C" bool install() {
   c10::impl::device_guard_impl_registry[static_cast<size_t>(c10::DeviceType::CUDA)].store(&guard);

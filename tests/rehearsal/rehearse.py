@@ -1,6 +1,6 @@
 """A policy pass and decoding on the card that is not there, in a process of its own; prints what was counted as JSON.
 
-python tests/rehearsal/rehearse.py [mistake]
+    PYTHONPATH=tests/rehearsal:tests:. python tests/rehearsal/rehearse.py [mistake]
 
 With the name of a mistake that is put into the program before.
 """
@@ -8,11 +8,8 @@ With the name of a mistake that is put into the program before.
 import json
 import sys
 from collections import Counter
-from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
-from card import CPU, DEVICE, Card, Refused  # noqa: I001 - before torch
-
+import card  # has to come before torch
 import torch
 from tiny import make_byte_tokenizer
 from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -34,7 +31,7 @@ PROMPTS = (50, 90)
 
 def layout_on_the_cpu():
     made = PrefixLayout.of
-    PrefixLayout.of = classmethod(lambda cls, groups, device: made(groups, CPU))
+    PrefixLayout.of = classmethod(lambda cls, groups, device: made(groups, card.CPU))
 
 
 def queries_in_float32():
@@ -129,26 +126,26 @@ def policy_pass(backbone):
     assert all(float(p.grad.norm()) > 0 for p in backbone.adapter_parameters())
 
 
-def decoding(backbone, card):
+def decoding(backbone, device):
     """{figure: counted} of a group's decoding that half of the rows leave near the end."""
     foretold = Costs(backbone).rollout(len(PROMPTS), max(PROMPTS), GROUP * len(PROMPTS), NEW)
     prompts = [Prompt(Document(""), Budget.parse("1 char"), "", tuple(range(n))) for n in PROMPTS]
     counted = {}
     with backbone.policy.generating() as model:
-        before = card.peak = card.live
+        before = device.peak = device.live
         decoder = backbone.policy.passes.decoder(model, GROUP, NEW)
         numbers = rollout.Numbers([1, 2], decoder.device)
         left = torch.arange(GROUP * len(PROMPTS))
         logits = decoder.prefill(prompts)
         for step in range(NEW - 1):
-            with card.counting() as (launches, waits):
-                tokens, log_probs, entropies = rollout._draw(logits, 1.0, numbers, GROUP, left)
+            with device.counting() as (launches, waits):
+                tokens, *_ = rollout._draw(logits, 1.0, numbers, GROUP, left)
             draw = launches, waits
             if step == NEW - 5:
                 kept = torch.arange(0, len(left), 2)
-                tokens, left = tokens[kept.to(DEVICE)], left[kept]
+                tokens, left = tokens[kept.to(card.DEVICE)], left[kept]
                 decoder.keep(kept)
-            with card.counting() as (launches, waits):
+            with device.counting() as (launches, waits):
                 logits = decoder.step(tokens)
             if step == NEW // 2:
                 counted = {
@@ -158,18 +155,18 @@ def decoding(backbone, card):
                     "draw waits": dict(draw[1]),
                     "most launched": dict(Counter(launches).most_common(8)),
                 }
-        return counted | {"peak": card.peak - before, "foretold": foretold}
+        return counted | {"peak": device.peak - before, "foretold": foretold}
 
 
 def main(mistake=None):
-    with Card() as card:
+    with card.Card() as device:
         if mistake is not None:
             MISTAKES[mistake]()
         backbone = make_backbone()
         try:
             policy_pass(backbone)
-            found = decoding(backbone, card)
-        except Refused as refusal:
+            found = decoding(backbone, device)
+        except card.Refused as refusal:
             found = {"refused": str(refusal)}
     print(json.dumps(found))
 

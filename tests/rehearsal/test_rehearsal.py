@@ -4,6 +4,7 @@ A process of its own for each run: the device has to be there before torch is.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -22,8 +23,11 @@ MOST_IN_A_DRAW = 40
 
 
 def rehearse(*mistake):
-    script = Path(__file__).with_name("rehearse.py")
-    done = subprocess.run([sys.executable, str(script), *mistake], capture_output=True, text=True, timeout=300)
+    here = Path(__file__).parent
+    paths = os.pathsep.join(map(str, (here, here.parent, here.parents[1])))
+    command = [sys.executable, str(here / "rehearse.py"), *mistake]
+    environment = os.environ | {"PYTHONPATH": paths}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
