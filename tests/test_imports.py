@@ -19,6 +19,7 @@ ROOT = "squish_pl"
 #: Rooms from top to bottom; each imports from those below it alone, and from none beside it.
 LAYERS: list[set[str]] = [
     {ROOT},  # names for users, looked up when they are asked for
+    {"__main__"},
     {"cli"},
     {"benchmark", "callbacks"},
     {"module"},
