@@ -66,6 +66,12 @@ def _meta(arguments: list[str]) -> None:
     run(arguments[1:])
 
 
+def _export(arguments: list[str]) -> None:
+    from squish_pl.cli.export import run
+
+    run(arguments[1:])
+
+
 def _complete(arguments: list[str]) -> None:
     from squish_pl.cli.completion import run
 
@@ -90,6 +96,9 @@ _COMMANDS = {
     ),
     "meta": _Command(
         _meta, "measure how well scores follow people's ratings", "meta --ratings ratings.jsonl --output meta.json"
+    ),
+    "export": _Command(
+        _export, "merge an adapter into a plain model", "export --adapter checkpoints/smollm2/best --to merged/"
     ),
     "completion": _Command(
         _complete,

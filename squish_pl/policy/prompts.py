@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 DOCUMENT_FIELD, LIMIT_FIELD = "{document}", "{limit}"
 _SENTINEL = "\ue000document\ue000"  # private-use characters, to find the document's place in a rendered chat
 _NO_THINKING = {"enable_thinking": False, "thinking": False}  # as chat templates call it
-_THOUGHTS = {
+THOUGHTS = {
     "<think>": "</think>",
     "<thinking>": "</thinking>",
     "<thought>": "</thought>",
@@ -86,7 +86,8 @@ class PromptTemplate:
         request = self.instruction.replace(LIMIT_FIELD, limit).replace(DOCUMENT_FIELD, _SENTINEL)
         chat = self._uses_chat(tokenizer)
         frame = self._chat(request, tokenizer) if chat else (tokenizer.bos_token or "") + request
-        before, after = (frame + self.open_tag).split(_SENTINEL)
+        # an exported policy's chat template opens the tag itself
+        before, after = (frame.removesuffix(self.open_tag) + self.open_tag).split(_SENTINEL)
         token_ids = (
             *encode_markup(tokenizer, before),
             *encode(tokenizer, document.text),
@@ -107,7 +108,7 @@ class PromptTemplate:
             _tell(f"{what}; it is told enable_thinking=false, and does not")
             return frame
         _tell(f"{what}; the thought is closed before the summary")
-        return f"{frame.rstrip()}\n\n{_THOUGHTS[still]}\n\n"
+        return f"{frame.rstrip()}\n\n{THOUGHTS[still]}\n\n"
 
     def _render(self, request: str, tokenizer: PreTrainedTokenizerBase, **settings: Any) -> str:
         messages = [{"role": "system", "content": self.system}] if self.system else []
@@ -162,7 +163,7 @@ def _open_thought(frame: str, request: str) -> str | None:
     tail = frame.partition(_SENTINEL)[2]
     start = tail.find(behind) + len(behind) if behind in tail else 0
     answer = tail[start:]
-    return next((tag for tag, end in _THOUGHTS.items() if answer.rfind(tag) > answer.rfind(end)), None)
+    return next((tag for tag, end in THOUGHTS.items() if answer.rfind(tag) > answer.rfind(end)), None)
 
 
 @cache
