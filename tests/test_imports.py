@@ -21,6 +21,7 @@ LAYERS: list[set[str]] = [
     {ROOT},  # names for users, looked up when they are asked for
     {"__main__"},
     {"cli"},
+    {"app"},
     {"benchmark", "callbacks"},
     {"module"},
     {"rl"},

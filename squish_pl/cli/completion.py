@@ -39,9 +39,10 @@ def _parser() -> ArgumentParser:
 
 
 def _functions() -> dict[str, Callable[..., None]]:
+    from squish_pl.cli.app import app
     from squish_pl.cli.compare import benchmark
     from squish_pl.cli.export import export
     from squish_pl.cli.meta import meta
     from squish_pl.cli.score import score
 
-    return {"score": score, "compare": benchmark, "meta": meta, "export": export}
+    return {"score": score, "compare": benchmark, "meta": meta, "export": export, "app": app}

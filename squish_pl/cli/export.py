@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import torch
 from huggingface_hub import HfApi
@@ -27,6 +27,7 @@ from squish_pl.policy.adapter import adapter_problems, read_training_file
 from squish_pl.policy.adapter_loading import load_adapter
 from squish_pl.policy.chat_template import policy_chat_template
 from squish_pl.policy.merging import merge
+from squish_pl.policy.origin import trained_base, trained_prompt
 from squish_pl.policy.prompts import PromptTemplate
 
 TOKEN = "HF_TOKEN"  #: the environment variable that `--push` takes the Hub's token from, and from nowhere else
@@ -82,8 +83,8 @@ def export(
     if problems:
         raise ConfigError(problems)
     training = read_training_file(folder)
-    wanted = _base_of(training, base, gguf_file, revision)
-    asked = prompt or _prompt_of(training)
+    wanted = trained_base(training, base, gguf_file, revision, "float32")
+    asked = prompt or trained_prompt(training)
     console = Console(highlight=False)
     console.print(Text(f"merging {adapter} into {wanted.base}"), soft_wrap=True)
     tokenizer = wanted.load_tokenizer()
@@ -162,24 +163,6 @@ def _push_problems(push: str | None, environment: Mapping[str, str]) -> list[str
     except HFValidationError:
         named = False
     return found + ([] if named else [f"push: expected owner/name, but got {push!r}"])
-
-
-def _base_of(training: Mapping[str, Any], base: str | None, gguf_file: str | None, revision: str | None) -> BaseModel:
-    """The base that is named, or that the adapter's folder names."""
-    if base is None and not isinstance(training.get("base"), str):
-        raise ConfigError(["base: the adapter's folder does not say what it was trained on (no squish.json): name it"])
-    if base is None:
-        base, gguf_file = str(training["base"]), gguf_file or training.get("gguf_file")
-        revision = revision or training.get("revision")
-    return BaseModel(base, gguf_file, revision, "float32")
-
-
-def _prompt_of(training: Mapping[str, Any]) -> PromptTemplate:
-    """How the policy was asked: adapters saved before this was kept were by default."""
-    try:
-        return PromptTemplate(**training.get("prompt", {}))
-    except TypeError:
-        raise ConfigError(["prompt: squish.json of the adapter cannot be read: give the prompt's settings"]) from None
 
 
 def _dtype(dtype: str, base: BaseModel) -> torch.dtype:

@@ -72,6 +72,12 @@ def _export(arguments: list[str]) -> None:
     run(arguments[1:])
 
 
+def _app(arguments: list[str]) -> None:
+    from squish_pl.cli.app import run
+
+    run(arguments[1:])
+
+
 def _complete(arguments: list[str]) -> None:
     from squish_pl.cli.completion import run
 
@@ -100,6 +106,7 @@ _COMMANDS = {
     "export": _Command(
         _export, "merge an adapter into a plain model", "export --adapter checkpoints/smollm2/best --to merged/"
     ),
+    "app": _Command(_app, "open a page to try a summary on", "app --adapter checkpoints/smollm2/best"),
     "completion": _Command(
         _complete,
         f"print the shell's completion of these commands ({', '.join(SHELLS)})",
