@@ -94,7 +94,7 @@ def app(
     facts = {
         "Model that scores and writes": model.title,
         "Adapter": adapter or "none: the model was not trained",
-        "Privacy": "All of it stays on this computer, and nothing you type is kept.",
+        "Privacy": "What you type goes to the computer that runs this page, which keeps none of it.",
     }
     title = model.title if adapter is None else f"{model.title} with {adapter}"
     page = app_page(
