@@ -76,6 +76,7 @@ class Workbench:
         backbone = Backbone(model, self.tokenizer, None, settings.adapter, settings.base.base).to(settings.device)
         backbone.requires_grad_(False)
         self.scorer: SquishScorer = make_scorer(backbone.reference, self.tokenizer, settings.score)
+        self.scorer.cache_tokens = settings.max_tokens  # the last document alone: nothing is kept
         plan = MemoryPlan.for_writing(Costs(backbone), MemorySettings(max_rows=1))
         self.engine = Engine(backbone, plan, settings.prompt, passes="auto", advice=_ADVICE)
         self.engine.get_ready()

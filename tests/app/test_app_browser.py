@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import served
+from app_serving import served
 
 from squish_pl.app.workbench import Workbench
 from squish_pl.benchmark.report.page_text import number

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from app_serving import served
 from cli_tools import run_cli
-from conftest import served
 
 from squish_pl.app.server import MOST_BYTES
 from squish_pl.app.workbench import Workbench
