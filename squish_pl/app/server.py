@@ -141,6 +141,7 @@ def _guarded(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Re
 
 
 def _refused(status: int, sentence: str) -> Response:
+    sentence = sentence[:1].upper() + sentence[1:]  # the command line's messages stand behind "error: "
     return JSONResponse({"problem": sentence}, status_code=status, headers=_HEADERS)
 
 

@@ -205,5 +205,6 @@ def _quieten() -> None:
         ".*Trying to infer the `batch_size`.*",
         ".*module\\(s\\) in eval mode at the start of training.*",
         ".*is_gradient_checkpointing.*",
+        ".*`base_model_name_or_path` was renamed.*",
     ):
         warnings.filterwarnings("ignore", pattern)

@@ -17,12 +17,12 @@ _BUDGET = Budget.parse("37 chars")
 
 # `limit` comes from the request's chat_template_kwargs: the user's message is then the document alone
 _MESSAGES = """{%- set squish = namespace(messages=[]) -%}
-{%- if limit is defined and system and messages[0]['role'] != 'system' -%}
-{%- set squish.messages = [{'role': 'system', 'content': system}] -%}
+{%- if limit is defined and squish_system and messages[0]['role'] != 'system' -%}
+{%- set squish.messages = [{'role': 'system', 'content': squish_system}] -%}
 {%- endif -%}
 {%- for message in messages -%}
 {%- if message['role'] == 'assistant' -%}
-{%- set written = open_tag + message['content'] + close_tag -%}
+{%- set written = squish_open + message['content'] + squish_close -%}
 {%- elif message['role'] == 'user' and limit is defined -%}
 {%- set written = request -%}
 {%- else -%}
@@ -71,10 +71,10 @@ def policy_chat_template(prompt: PromptTemplate, tokenizer: PreTrainedTokenizerB
 
 def _candidates(prompt: PromptTemplate, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
     """Templates of which one writes the policy's prompt: with the base's own thoughts left alone, told off, closed."""
-    names = {"system": prompt.system, "open_tag": prompt.open_tag, "close_tag": prompt.close_tag}
+    names = {"squish_system": prompt.system, "squish_open": prompt.open_tag, "squish_close": prompt.close_tag}
     values = "".join(f"{{%- set {name} = {_literal(text)} -%}}" for name, text in names.items())
     head = values + _MESSAGES.replace("= request ", f"= {_request(prompt.instruction)} ")
-    tail = "{% if add_generation_prompt %}{{ open_tag }}{% endif %}"
+    tail = "{% if add_generation_prompt %}{{ squish_open }}{% endif %}"
     own = tokenizer.chat_template if prompt.chat != "never" else None
     if not own:
         yield head + _BARE + tail
@@ -88,7 +88,7 @@ def _candidates(prompt: PromptTemplate, tokenizer: PreTrainedTokenizerBase) -> I
         closed = f"{{{{ frame.rstrip() + {_literal(chr(10) * 2 + closing + chr(10) * 2)} }}}}"
         yield (
             head + told + "{% set frame %}" + own + "{% endset %}"
-            f"{{% if add_generation_prompt %}}{closed}{{{{ open_tag }}}}{{% else %}}{{{{ frame }}}}{{% endif %}}"
+            f"{{% if add_generation_prompt %}}{closed}{{{{ squish_open }}}}{{% else %}}{{{{ frame }}}}{{% endif %}}"
         )
 
 

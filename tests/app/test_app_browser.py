@@ -125,7 +125,7 @@ def test_wrong_input_is_a_sentence(open_page: Open) -> None:
     fill(page, budget="much")
     problem = page.locator("#problem")
     problem.wait_for()
-    assert problem.inner_text().startswith("expected a budget such as")
+    assert problem.inner_text().startswith("Expected a budget such as")
     page.get_by_label("Budget: how long a summary may be").fill("50%")
     problem.wait_for(state="hidden")
     page.get_by_label("Document", exact=True).fill("long " * 300)

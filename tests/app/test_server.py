@@ -79,7 +79,7 @@ def test_the_page_loads_nothing_from_elsewhere(address: str) -> None:
         (b"[" * 100_000, {}, 400, "Expected a JSON object"),
         (b'"' + b"x" * MOST_BYTES, {}, 413, "too long"),
         (json.dumps(ASKED).encode(), {"content_type": "text/plain"}, 415, "JSON"),
-        (json.dumps(ASKED | {"budget": "much"}).encode(), {}, 400, "expected a budget such as"),
+        (json.dumps(ASKED | {"budget": "much"}).encode(), {}, 400, "Expected a budget such as"),
         (json.dumps(ASKED | {"document": "\ud83d"}).encode(), {}, 200, ""),  # half a character is a question mark
     ],
 )
