@@ -1,4 +1,4 @@
-"""Entry point: python lightning_cli.py {fit,validate,predict,score,compare}; --help tells more."""
+"""Entry point in a checkout, the same as the command `squish`; --help tells more."""
 
 import sys
 

@@ -19,7 +19,9 @@ ROOT = "squish_pl"
 #: Rooms from top to bottom; each imports from those below it alone, and from none beside it.
 LAYERS: list[set[str]] = [
     {ROOT},  # names for users, looked up when they are asked for
+    {"__main__"},
     {"cli", "integrations"},  # the latter stands for itself: nothing imports it
+    {"app"},
     {"benchmark", "callbacks"},
     {"module"},
     {"rl"},

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Optional
 
@@ -237,6 +238,8 @@ class AdapterCheckpoint(Checkpoint):
             "base": pl_module.base_model.base,
             "base_fingerprint": pl_module.backbone.fingerprint,
             "gguf_file": pl_module.base_model.gguf_file,
+            "revision": pl_module.base_model.revision,
+            "prompt": asdict(pl_module.prompt),
             "round": pl_module.round,
             "scores": figures,
         }

@@ -1,4 +1,4 @@
-"""Configurations by name: --config 3090.yaml is looked up in configs/."""
+"""Configurations by name: --config 3090.yaml is looked up in configs/, then among those that come with the package."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import yaml
 from squish_pl.errors import SquishError
 
 _FLAGS = ("--config", "-c")
+_SHIPPED = Path(__file__).resolve().parents[1] / "configs"
 
 
 def find_configs(arguments: list[str]) -> list[str]:
     """Puts the path of each configuration in the place of its name.
 
-    A path that exists is taken as it is; otherwise configs/ of the working folder, then of the project, is searched.
+    A path that exists is taken as it is; otherwise configs/ of the working folder is searched, then what comes with the
+    package.
 
     Raises:
         SquishError: There is no such configuration; the message names those there are.
@@ -72,9 +74,9 @@ def _named(arguments: list[str]) -> Iterator[tuple[int, str, str]]:
 
 def find_config(name: str) -> str:
     """The path of one configuration."""
-    folders = [Path("configs"), Path(__file__).resolve().parents[2] / "configs"]
+    folders = [Path("configs"), _SHIPPED]
     for candidate in (Path(name).expanduser(), *(folder / name for folder in folders)):
         if candidate.is_file():
             return str(candidate)
     known = sorted({file.name for folder in folders if folder.is_dir() for file in folder.glob("*.yaml")})
-    raise SquishError(f"there is no configuration {name!r}: expected a file, or one of configs/: {', '.join(known)}")
+    raise SquishError(f"there is no configuration {name!r}: expected a file, or one of these: {', '.join(known)}")

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from squish_pl.callbacks import AdapterCheckpoint
 from squish_pl.cli.config_files import named_configs, read_config
+from squish_pl.cli.program import program
 from squish_pl.data import DocumentDataModule
 from squish_pl.module import SquishModule
 
@@ -42,14 +43,14 @@ def print_fit_help(arguments: list[str]) -> None:
     """Prints the settings with their values: the defaults, or those of the configurations that are named."""
     values, console = _values(named_configs(arguments)), Console(highlight=False)
     console.print(
-        "usage: python lightning_cli.py fit --config NAME [--KEY VALUE ...]\n\n"
+        f"usage: {program()} fit --config NAME [--KEY VALUE ...]\n\n"
         "Trains an adapter. The settings that people change, in a YAML file or on the command line:\n",
         markup=False,
     )
     for key, told in SETTINGS.items():
         console.print(f"  --{key} {_short(values.get(key))}\n      {told}", markup=False, soft_wrap=True)
     console.print(
-        "\n--config NAME is a file, or one of configs/: smollm2.yaml runs on a CPU in minutes, 3090.yaml on a 24 GB GPU"
+        "\n--config NAME is a file, or comes along: smollm2.yaml runs on a CPU in minutes, 3090.yaml on a 24 GB GPU"
         "\n--model.warm_start.rounds 10 begins with rounds that learn the best samples (docs/learning.md)"
         "\n--model.prompt.thinking.max_tokens 256 lets the policy think before it writes"
         "\n--ckpt_path last goes on with a run that was stopped\n--print_config prints every key with its value"

@@ -16,8 +16,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from tqdm import tqdm
 
 from squish_pl.cli.class_hints import with_hint
+from squish_pl.cli.completion import SHELLS
 from squish_pl.cli.config_files import find_configs, names_key
 from squish_pl.cli.old_keys import refuse_old_keys
+from squish_pl.cli.program import program
 from squish_pl.errors import SquishError, without_credentials
 
 
@@ -70,6 +72,24 @@ def _report(arguments: list[str]) -> None:
     run(arguments[1:])
 
 
+def _export(arguments: list[str]) -> None:
+    from squish_pl.cli.export import run
+
+    run(arguments[1:])
+
+
+def _app(arguments: list[str]) -> None:
+    from squish_pl.cli.app import run
+
+    run(arguments[1:])
+
+
+def _complete(arguments: list[str]) -> None:
+    from squish_pl.cli.completion import run
+
+    run(arguments[1:])
+
+
 _COMMANDS = {
     "fit": _Command(_train, "train an adapter", "fit --config smollm2.yaml"),
     "validate": _Command(
@@ -81,7 +101,7 @@ _COMMANDS = {
         "predict --config 3090.yaml --model.adapter checkpoints/3090/best --data.documents my_texts/",
     ),
     "score": _Command(
-        _score, "score given summaries", "score --document article.txt --summary short.txt,long.txt --budget 10%"
+        _score, "score given summaries", 'score --document article.txt --summary "A ferry sank." --budget 10%'
     ),
     "compare": _Command(
         _compare, "compare any summarisers on one leaderboard", "compare --config benchmark.yaml --report report/"
@@ -91,6 +111,15 @@ _COMMANDS = {
     ),
     "meta": _Command(
         _meta, "measure how well scores follow people's ratings", "meta --ratings ratings.jsonl --output meta.json"
+    ),
+    "export": _Command(
+        _export, "merge an adapter into a plain model", "export --adapter checkpoints/smollm2/best --to merged/"
+    ),
+    "app": _Command(_app, "open a page to try a summary on", "app --adapter checkpoints/smollm2/best"),
+    "completion": _Command(
+        _complete,
+        f"print the shell's completion of these commands ({', '.join(SHELLS)})",
+        "completion bash > squish.bash",
     ),
 }
 
@@ -136,8 +165,10 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     """Reads the command's name alone."""
-    examples = "\n".join(f"  python lightning_cli.py {command.example}" for command in _COMMANDS.values())
+    name = program()
+    examples = "\n".join(f"  {name} {command.example}" for command in _COMMANDS.values())
     parser = argparse.ArgumentParser(
+        prog=name,
         description="Measures how good summaries are without human labels, and trains a model to write better ones.",
         epilog=f"examples:\n{examples}\n\nCOMMAND --help tells its settings; fit --help all every one there is.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -183,5 +214,6 @@ def _quieten() -> None:
         ".*Trying to infer the `batch_size`.*",
         ".*module\\(s\\) in eval mode at the start of training.*",
         ".*is_gradient_checkpointing.*",
+        ".*`base_model_name_or_path` was renamed.*",
     ):
         warnings.filterwarnings("ignore", pattern)

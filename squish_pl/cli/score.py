@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 from jsonargparse import auto_cli
+from rich.console import Console
+from rich.text import Text
 
 from squish_pl.benchmark.claims import LEASE
 from squish_pl.benchmark.compare import Comparison, prepare
@@ -23,8 +25,8 @@ from squish_pl.benchmark.store import Store
 from squish_pl.budget import Budget
 from squish_pl.cli.compare import null_problems, show, stop_message
 from squish_pl.cli.sharing import StorePlace, lease_problems, share
+from squish_pl.cli.texts import STDIN, text_of, texts_of, told
 from squish_pl.data.filters import make_document
-from squish_pl.data.summaries import read_text
 from squish_pl.errors import ConfigError, DataError
 from squish_pl.files import paths_in
 from squish_pl.lm.loading import BaseModel, DType
@@ -46,8 +48,8 @@ def run(arguments: list[str]) -> None:
 def score(
     documents: Optional[str] = None,
     summaries: Optional[str] = None,
-    document: Optional[str] = None,
-    summary: Optional[str] = None,
+    document: str = "",  # not None: a text that YAML reads as nothing ("# ...") has to stay one
+    summary: str = "",
     budget: str = "10%",
     base: str = "Qwen/Qwen3-1.7B-Base",
     gguf_file: Optional[str] = None,
@@ -69,16 +71,17 @@ def score(
 ) -> None:
     """Scores given summaries and prints the means beside the copying baseline.
 
-    Give documents and summaries (files of many), or document and summary (text files). Work that was stopped goes on
-    where it was when the same command is given again.
+    Give documents and summaries (files of many), or document and summary (files, or texts themselves). Work that was
+    stopped goes on where it was when the same command is given again.
 
     Args:
         documents: Documents, as for training: a file, folder or glob.
         summaries: JSON lines with the field `summary` (null where there is none), in the documents' order; or each
             with the `id`, `url` or `document` (the text) of its document. Several files, separated by commas, are
             compared.
-        document: A text file with one document.
-        summary: A text file with its summary; several, separated by commas, are compared.
+        document: One document: a text file, "-" for standard input, or the text itself.
+        summary: Its summary: the same three, or several files separated by commas, which are compared. A text of one
+            word, or one that ends as a file's name does, takes "text:" before it.
         budget: Caps, separated by commas: "10%", "500 chars", "5% tokens", "64 tokens", "300 bytes". A summary that
             names a `budget` of its own is scored under that one.
         base: Reference model: hub id, folder, or "package:NAME".
@@ -110,9 +113,9 @@ def score(
     if problems := null_problems(locals(), score):
         raise ConfigError(problems)
     budgets = [str(Budget.parse(text)) for text in budget.split(",")]
-    if documents is not None and summaries is not None and document is None and summary is None:
+    if documents is not None and summaries is not None and not document and not summary:
         given, output = _files(documents, summaries, budgets), output or _OUTPUT
-    elif document is not None and summary is not None and documents is None and summaries is None:
+    elif document and summary and documents is None and summaries is None:
         given = _texts(document, summary, budgets)
     else:
         raise ConfigError(["give --documents and --summaries (files of many), or --document and --summary (two texts)"])
@@ -163,12 +166,15 @@ def _files(documents: str, summaries: str, budgets: list[str]) -> _Given:
 
 
 def _texts(document: str, summary: str, budgets: list[str]) -> _Given:
-    whole = make_document({"text": read_text(document), "url": Path(document).name})
-    if not whole.text.strip():
-        raise DataError(f"{document} is empty: expected a document")
-    return _Given(
-        [whole], document, [GivenText(Path(path).stem, read_text(path)) for path in paths_in(summary)], budgets
-    )
+    if document == summary == STDIN:
+        raise ConfigError(["document and summary cannot both come from standard input: name a file for one of them"])
+    given = text_of(document, "document")
+    if not given.text.strip():
+        raise DataError(f"{given.origin} is empty: expected a document")
+    summaries = texts_of(summary, "summary")
+    Console(highlight=False).print(Text(told([given, *summaries])), soft_wrap=True)
+    whole = make_document({"text": given.text, "url": Path(given.origin).name})
+    return _Given([whole], given.origin, [GivenText(one.name, one.text) for one in summaries], budgets)
 
 
 def _named_apart(contenders: Sequence[Contender]) -> list[Contender]:

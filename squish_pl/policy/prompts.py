@@ -21,7 +21,7 @@ DOCUMENT_FIELD, LIMIT_FIELD, TARGET_FIELD = "{document}", "{limit}", "{target}"
 _SENTINEL = "\ue000document\ue000"  # private-use characters, to find the document's place in a rendered chat
 _NO_THINKING = {"enable_thinking": False, "thinking": False}  # as chat templates call it
 _THINKING = {"enable_thinking": True, "thinking": True}
-_THOUGHTS = {
+THOUGHTS = {
     "<think>": "</think>",
     "<thinking>": "</thinking>",
     "<thought>": "</thought>",
@@ -105,8 +105,9 @@ class PromptTemplate:
         chat = self._uses_chat(tokenizer)
         if self.thinking is not None:
             frame = self._open_frame(request + self.thinking.instruction, self.thinking, tokenizer, chat)
-        else:
-            frame = (self._chat(request, tokenizer) if chat else _base(request, tokenizer)) + self.open_tag
+        else:  # an exported policy's chat template opens the tag itself
+            frame = self._chat(request, tokenizer) if chat else _base(request, tokenizer)
+            frame = frame.removesuffix(self.open_tag) + self.open_tag
         before, after = frame.split(_SENTINEL)
         token_ids = (
             *encode_markup(tokenizer, before),
@@ -150,7 +151,7 @@ class PromptTemplate:
             _tell(f"{what}; it is told enable_thinking=false, and does not")
             return frame
         _tell(f"{what}; the thought is closed before the summary")
-        return f"{frame.rstrip()}\n\n{_THOUGHTS[still]}\n\n"
+        return f"{frame.rstrip()}\n\n{THOUGHTS[still]}\n\n"
 
     def _open_frame(self, request: str, thinking: Thinking, tokenizer: PreTrainedTokenizerBase, chat: bool) -> str:
         """The prompt up to where the thought begins."""
@@ -159,7 +160,7 @@ class PromptTemplate:
         if opened is None:
             return f"{frame}{thinking.open_tag}\n"
         if opened != thinking.open_tag:
-            tags = f"prompt.thinking.open_tag to {opened} and close_tag to {_THOUGHTS[opened]}"
+            tags = f"prompt.thinking.open_tag to {opened} and close_tag to {THOUGHTS[opened]}"
             raise ConfigError([f"the model's chat template opens a thought with {opened}: set {tags}"])
         return frame
 
@@ -250,7 +251,7 @@ def _open_thought(frame: str, request: str) -> str | None:
     tail = frame.partition(_SENTINEL)[2]
     start = tail.find(behind) + len(behind) if behind in tail else 0
     answer = tail[start:]
-    return next((tag for tag, end in _THOUGHTS.items() if answer.rfind(tag) > answer.rfind(end)), None)
+    return next((tag for tag, end in THOUGHTS.items() if answer.rfind(tag) > answer.rfind(end)), None)
 
 
 @cache

@@ -6,11 +6,21 @@ from cli_tools import run_cli
 from squish_pl.cli.help import SETTINGS
 
 
-def test_the_commands_with_an_example_each(capsys):
+@pytest.mark.parametrize(
+    ("script", "called"),
+    [
+        ("/usr/bin/squish", "squish"),
+        ("lightning_cli.py", "python lightning_cli.py"),
+        ("/x/squish_pl/__main__.py", "python -m squish_pl"),
+    ],
+)
+def test_the_commands_with_an_example_each(script, called, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", [script])
     code, out, _ = run_cli(["--help"], capsys)
     assert code == 0
-    for command in ("fit", "validate", "predict", "score", "compare", "meta"):
-        assert f"python lightning_cli.py {command} --" in out
+    for command in ("fit", "validate", "predict", "score", "compare", "meta", "completion"):
+        assert f"  {called} {command} " in out
+    assert out.startswith(f"usage: {called} COMMAND ")
 
 
 @pytest.mark.parametrize("arguments", [[], ["train"], ["--config", "smollm2.yaml"]])

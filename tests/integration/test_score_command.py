@@ -1,4 +1,6 @@
+import io
 import json
+from pathlib import Path
 
 import pytest
 from cli_tools import run_cli
@@ -84,6 +86,37 @@ def test_two_texts_are_compared(tiny_model_folder, tmp_path, capsys, monkeypatch
         "c.txt",
         "work",
     ]  # nothing is left behind
+
+
+def test_pasted_texts(tiny_model_folder, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(TEXTS[0].encode())))
+    texts = ["--document", "-", "--summary", "# A ferry, a goat.", "--budget", "50%", "--base", str(tiny_model_folder)]
+    code, out, err = run_cli(["score", *texts, "--device", "cpu"], capsys)
+    assert code == 0, err
+    assert "document: 53 characters from standard input; summary: 18 characters from the command line\n" in out
+    [score] = SquishScorer.from_pretrained(str(tiny_model_folder)).score(TEXTS[0], ["# A ferry, a goat."], "50%").score
+    assert any(line.split()[1:3] == ["summary", f"{float(score):.4f}"] for line in out.splitlines() if line.strip())
+    assert not list(Path.cwd().iterdir())  # nothing is left behind
+
+
+@pytest.mark.parametrize(
+    ("document", "summary", "words"),
+    [
+        ("-", "-", ["cannot both come from standard input"]),
+        ("none.txt", "A ferry.", ["no file 'none.txt'", "document itself", "text:"]),
+        (TEXTS[0], "ferry.txt", ["no file 'ferry.txt'", "summary itself", "text:"]),
+        ("-", "A ferry.", ["standard input is empty"]),
+        (TEXTS[0], "", ["two texts"]),
+    ],
+)
+def test_pasted_mistakes(document, summary, words, tiny_model_folder, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b" \n")))
+    given = ["--document", document, "--summary", summary, "--base", str(tiny_model_folder)]
+    code, out, err = run_cli(["score", *given], capsys)
+    assert code == 2
+    assert "Traceback" not in out + err
+    for word in words:
+        assert word in err
 
 
 def test_a_document_that_comes_twice(files, tiny_model_folder, tmp_path, capsys):

@@ -148,11 +148,7 @@ function listen(choose, step, fillList) {
       section.focus({ preventScroll: true });
     });
   }
-  const point = ({ target }) => {
-    if (target.title) byId("pointed").textContent = `“${target.textContent.trim()}”: ${target.title}`;
-  };
-  byId("text").addEventListener("pointerover", point);
-  byId("text").addEventListener("click", point);
+  listenToText();
 }
 
 async function unpacked(block) {

@@ -17,14 +17,20 @@ _UNITS_A_NAT = 100  # savings of spans are whole hundredths of a nat
 
 
 def packed(document: ShownDocument) -> str:
-    """A document with its summaries: JSON, deflated (zlib), in base64.
+    """A document with its summaries, see `document_data`: JSON, deflated (zlib), in base64."""
+    text = json.dumps(document_data(document), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return base64.b64encode(zlib.compress(text.encode())).decode()
 
-    Keys of the JSON: text, information; `ends` (of the spans; each begins where the one before it ends) and
+
+def document_data(document: ShownDocument) -> dict[str, Any]:
+    """A document with its summaries as plain values.
+
+    Keys: text, information; `ends` (of the spans; each begins where the one before it ends) and
     `sentences`, both counted in code points; `limit`, the nats that get the full shade, the same for all
     summaries; `summaries` (see `_summary`). What is no finite number is null.
     """
     sentence_savings = [document.sentence_savings(s) if s.saved is not None else [] for s in document.summaries]
-    data = {
+    return {
         "text": printable(document.text),
         "information": _finite(document.information),
         "ends": [end for _, end in document.spans],
@@ -32,8 +38,6 @@ def packed(document: ShownDocument) -> str:
         "limit": shade_limit(document),
         "summaries": [_summary(s, savings) for s, savings in zip(document.summaries, sentence_savings, strict=True)],
     }
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return base64.b64encode(zlib.compress(text.encode())).decode()
 
 
 def _summary(summary: ShownSummary, sentence_savings: Sequence[float]) -> dict[str, Any]:

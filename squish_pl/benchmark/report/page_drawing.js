@@ -95,6 +95,15 @@ function shaded(text, summary, place, limit) {
   return span;
 }
 
+// Tells of the token that is pointed at.
+function listenToText() {
+  const point = ({ target }) => {
+    if (target.title) byId("pointed").textContent = `“${target.textContent.trim()}”: ${target.title}`;
+  };
+  byId("text").addEventListener("pointerover", point);
+  byId("text").addEventListener("click", point);
+}
+
 function sentenceBars(data, summary, letters) {
   const longest = Math.max(...summary.by_sentence.map(Math.abs), Number.MIN_VALUE);
   byId("longest").textContent = figure(longest, 2);

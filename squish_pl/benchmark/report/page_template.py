@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -16,6 +17,8 @@ from squish_pl.benchmark.report import page_text
 from squish_pl.benchmark.report.page_text import printable
 from squish_pl.score.measures.base import score_title
 
+_HOME = "squish_pl.benchmark.report"
+
 
 def filled(
     template: str,
@@ -23,6 +26,7 @@ def filled(
     facts: Mapping[str, str],
     scripts: Sequence[str],
     styles: Sequence[str] = (),
+    home: str = _HOME,
     **values: Any,
 ) -> Iterator[str]:
     """Yields a page piece by piece.
@@ -33,16 +37,18 @@ def filled(
         facts: Shown below it.
         scripts: Own files, run after page_common.js.
         styles: Own files that add to page.css.
+        home: The package of the page's own files; the report's are at hand for every page.
         **values: What else the template needs.
     """
-    script = "".join(map(_own_file, ["page_common.js", *scripts]))
+    own_file = partial(_own_file, home)
+    script = "".join(map(own_file, ["page_common.js", *scripts]))
     return (
-        _environment()
+        _environment(home)
         .get_template(template)
         .generate(
             title=title,
             facts=facts,
-            style=Markup("".join(map(_own_file, ["page.css", *styles]))),
+            style=Markup("".join(map(own_file, ["page.css", *styles]))),
             script=Markup(script),
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             **values,
@@ -50,14 +56,14 @@ def filled(
     )
 
 
-def _environment() -> Environment:
+def _environment(home: str) -> Environment:
     """Escapes every text, and takes what HTML does not allow out of it."""
 
     def clean(value: object) -> object:
         return type(value)(printable(value)) if isinstance(value, str) else value
 
     environment = Environment(
-        loader=FunctionLoader(_own_file),
+        loader=FunctionLoader(partial(_own_file, home)),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=clean,
@@ -76,5 +82,6 @@ def _environment() -> Environment:
     return environment
 
 
-def _own_file(name: str) -> str:
-    return files("squish_pl.benchmark.report").joinpath(name).read_text(encoding="utf-8")
+def _own_file(home: str, name: str) -> str:
+    file = files(home).joinpath(name)
+    return (file if file.is_file() else files(_HOME).joinpath(name)).read_text(encoding="utf-8")
