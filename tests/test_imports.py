@@ -28,10 +28,10 @@ LAYERS: list[set[str]] = [
     {"types"},
     {"budget"},
     {"lm"},
-    {"files"},
+    {"files", "parallel"},
     {"errors", "seeds", "markdown"},
 ]
-DATA_IMPORTS, DATA_IMPORTED_BY = {"types", "lm", "errors"}, {ROOT, "benchmark", "callbacks", "cli"}
+DATA_IMPORTS, DATA_IMPORTED_BY = {"types", "lm", "parallel", "errors"}, {ROOT, "benchmark", "callbacks", "cli"}
 WITH_LIGHTNING = {"module", "data", "callbacks", "cli"}
 
 Graph = Mapping[str, set[str]]

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch.distributed
+import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 from transformers import PreTrainedTokenizerBase
 
 from squish_pl.data.filters import HeldOut, Selection, cut_document, read_documents
@@ -17,6 +17,7 @@ from squish_pl.data.skipped import Skipped
 from squish_pl.data.sources import has_validation_split, is_hub, open_source
 from squish_pl.data.stream import DocumentStream, Progress, StreamLoader
 from squish_pl.errors import DataError, report_problems
+from squish_pl.parallel import processes
 from squish_pl.types import Document, DocumentBatch
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class DocumentDataModule(LightningDataModule):
         highlights: JSON lines with summaries of `documents`, for a warm start (model.warm_start.source): a field
             `summary`, and `id`, `url` or `document` (the text) to tell whose. By default those that the records
             themselves have in a field `highlights`.
-        batch_size: Documents of a training step, on each device.
+        batch_size: Documents of a training step, over all devices.
         min_characters: Length of the shortest document to train on and validate with, in characters.
         max_characters: Length of the longest, in characters.
         max_tokens: Longest document in tokens; longer ones are cut, and the score uses the cut text.
@@ -112,13 +113,21 @@ class DocumentDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Reads what is not streamed, so that a mistake in the data shows before the model is loaded."""
+        processes.begin()  # the first that happens once they are connected
         if stage == "fit":
             self._given_highlights()
         if stage in ("fit", "validate") and not (self.trainer and self.trainer.limit_val_batches == 0):
             self._validation_set()
 
+    def teardown(self, stage: str) -> None:
+        """Ends what `setup` began."""
+        processes.finish()
+
     def train_dataloader(self) -> StreamLoader:
         """An endless loader of training batches, which begins after the last batch that was trained on.
+
+        Every process reads all of them, and trains on its share: their place is one for all, and a run can go on with
+        another number of processes.
 
         Raises:
             DataError: The restored position was written under other settings, or documents or highlights
@@ -136,8 +145,6 @@ class DocumentDataModule(LightningDataModule):
             cut=cut if highlights is None else partial(_cut_with_highlights, cut=cut, highlights=highlights),
             shuffle_window=self.shuffle_window,
             seed=self.seed,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            world_size=self._world_size(),
             progress=self._progress,
             max_bad_share=self.max_bad_share,
         )
@@ -182,17 +189,13 @@ class DocumentDataModule(LightningDataModule):
 
     @property
     def figures(self) -> dict[str, float]:
-        """For the dashboard: the records of this device's documents that could not be read so far."""
+        """For the dashboard: the records that could not be read so far."""
         return {"data/skipped": float(self._skipped_so_far())}
 
     def state_dict(self) -> dict[str, Any]:
-        """The place in the training documents, of all ranks; every rank has to call it."""
-        shards = dict(self._progress.shards)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            gathered: list[Any] = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(gathered, shards)
-            shards = {shard: position for part in gathered for shard, position in part.items()}
-        return {"batches": self._progress.batches, "position": shards, "settings": self._order_settings()}
+        """The place in the training documents, the same on all processes."""
+        position = dict(self._progress.shards)
+        return {"batches": self._progress.batches, "position": position, "settings": self._order_settings()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up a place. Whether the settings fit it is checked when training asks for its loader."""
@@ -201,9 +204,7 @@ class DocumentDataModule(LightningDataModule):
         self._resumed_settings = dict(state_dict["settings"])
 
     def _skipped_so_far(self) -> int:
-        workers = max(1, self.num_workers)
-        rank = self.trainer.global_rank if self.trainer else 0  # a checkpoint holds the places of all ranks
-        return self._progress.skipped([str(rank * workers + worker) for worker in range(workers)])
+        return self._progress.skipped([str(worker) for worker in range(max(1, self.num_workers))])
 
     def _tell(self, before: int, after: int, batch: DocumentBatch) -> None:
         """A line for the first skipped record, and one whenever their number has another digit."""
@@ -248,11 +249,10 @@ class DocumentDataModule(LightningDataModule):
 
     def _once(self, documents: list[Document]) -> DataLoader[Document]:
         cut = self._cutter()
-        return DataLoader(
-            [cut(document) for document in documents],  # type: ignore[arg-type]  # a list is a map-style dataset
-            batch_size=self.validation_batch_size,
-            collate_fn=DocumentBatch,
-        )
+        ready: Any = [cut(document) for document in documents]  # a list is a map-style dataset
+        # all of them to every process, which takes its share of each batch; another sampler Lightning would replace
+        sampler: Any = DistributedSampler(ready, num_replicas=1, rank=0, shuffle=False)
+        return DataLoader(ready, self.validation_batch_size, sampler=sampler, collate_fn=DocumentBatch)
 
     def _given_highlights(self) -> Highlights | None:
         if self._highlights is None and self.highlights is not None:
@@ -270,9 +270,6 @@ class DocumentDataModule(LightningDataModule):
             )
         return partial(cut_document, tokenizer=tokenizer, max_tokens=self.max_tokens)
 
-    def _world_size(self) -> int:
-        return self.trainer.world_size if self.trainer else 1
-
     def _order_settings(self) -> dict[str, Any]:
         """The settings that decide which documents come when."""
         return {
@@ -285,7 +282,6 @@ class DocumentDataModule(LightningDataModule):
             "holdout_share": self.holdout_share,
             "seed": self.seed,
             "num_workers": self.num_workers,
-            "devices": self._world_size(),
         }
 
     def _check_resumed(self) -> None:
