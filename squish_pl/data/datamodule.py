@@ -252,7 +252,7 @@ class DocumentDataModule(LightningDataModule):
         ready: Any = [cut(document) for document in documents]  # a list is a map-style dataset
         # all of them to every process, which takes its share of each batch; another sampler Lightning would replace
         sampler: Any = DistributedSampler(ready, num_replicas=1, rank=0, shuffle=False)
-        return DataLoader(ready, self.validation_batch_size, sampler=sampler, collate_fn=DocumentBatch)
+        return DataLoader(ready, batch_size=self.validation_batch_size, sampler=sampler, collate_fn=DocumentBatch)
 
     def _given_highlights(self) -> Highlights | None:
         if self._highlights is None and self.highlights is not None:
