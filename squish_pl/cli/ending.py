@@ -41,14 +41,14 @@ def run_to_end(work: Callable[[], None]) -> int:
     except SIGTERMException:
         return 0 if own_rank() else 143
     except Exception as error:
-        message = told(error)
-        if processes.size() > 1 and (before := ending.announced(0.0 if message else 3.0)) is not None:
-            message = str(error) if isinstance(error, ending.SharedError) else str(before)
-            return _say(message)  # the error is but an echo of another process's
-        if message is not None:
+        if isinstance(error, ending.SharedError):
+            return _say(str(error))
+        if (message := told(error)) is not None:
             return _fail(message)
         if processes.size() == 1:
             raise
+        if (before := ending.announced(ending.PATIENCE)) is not None:  # an echo: of another process's end
+            return _say(str(before))
         ending.announce(f"{type(error).__name__}: {error}")
         traceback.print_exc()
         return 0 if own_rank() else 1
@@ -84,7 +84,7 @@ def _fail(message: str) -> int:
     if rank == 0:
         alone = heard and not ending.said_by_all(message)
         return _say(f"process 1 of {count}: {message}" if alone else message)
-    if not heard:  # before the processes were connected
+    if not heard and processes.size() == 1:  # not connected yet
         time.sleep(_PATIENCE)
         print(f"error: process {rank + 1}: {message}", file=sys.stderr)
         return 2

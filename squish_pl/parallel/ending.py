@@ -19,7 +19,7 @@ import torch.distributed as dist
 
 from squish_pl.errors import SquishError
 
-_PATIENCE = 3.0  #: seconds that a process which fails has for telling why
+PATIENCE = 3.0  #: seconds that a process which fails has for telling why
 _GRACE = 30.0  #: seconds that a process has for ending by itself, once another one has
 _UNKNOWN = (
     "has ended without a word: it was killed, or the machine ran out of memory. Its own output or the system's log "
@@ -85,7 +85,7 @@ def announce(message: str, interrupted: bool = False) -> bool:
 def said_by_all(message: str) -> bool:
     """Whether every process ends for the same reason; waits a moment for them to say so."""
     ranks = range(dist.get_world_size())
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if _store.check([_key(rank) for rank in ranks]):
             return all(Announcement(*json.loads(_store.get(_key(rank)))).message == message for rank in ranks)
@@ -112,7 +112,7 @@ def announced(patience: float = 0.0) -> Announcement | None:
 
 def cause() -> BaseException:
     """Why another process has ended, for this one to raise: `SharedError`, or `KeyboardInterrupt` where that was it."""
-    found = announced(_PATIENCE)
+    found = announced(PATIENCE)
     if found is None:
         return SharedError(f"another process of the run {_UNKNOWN}")
     return KeyboardInterrupt() if found.interrupted else SharedError(str(found))

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.utilities.rank_zero import rank_zero_only as lightning_rank_zero_only
+from lightning_utilities.core.rank_zero import rank_zero_only
 from tiny import make_byte_tokenizer, make_tiny_model
 
 from squish_pl import DocumentDataModule, SquishModule
@@ -35,22 +37,7 @@ BUDGETS = ["60%", "90%"]
 
 def write_documents(folder: Path) -> Path:
     draw, path = random.Random(5), folder / "documents.jsonl"
-    words = [
-        "ferry",
-        "goat",
-        "council",
-        "pass",
-        "snow",
-        "chess",
-        "bakery",
-        "hill",
-        "crown",
-        "dawn",
-        "member",
-        "plan",
-        "night",
-        "street",
-    ]
+    words = ["ferry", "goat", "council", "pass", "snow", "chess", "bakery", "hill", "crown", "dawn", "night", "street"]
     lines = [" ".join(draw.choices(words, k=draw.randint(4, 14))) + f" {i}." for i in range(60)]
     path.write_text("\n".join(json.dumps({"text": line}) for line in lines))
     return path
@@ -193,6 +180,7 @@ def _process(
     rank: int, devices: int, port: int, results: Path, work: Callable[..., Any], args: Any, kwargs: Any
 ) -> None:
     torch.set_num_threads(1)
+    rank_zero_only.rank = lightning_rank_zero_only.rank = rank  # as read from the environment when first imported
     if devices > 1:
         several = {"LOCAL_RANK": rank, "WORLD_SIZE": devices, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         os.environ.update({name: str(value) for name, value in several.items()})
