@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, Trainer
 
 from squish_pl.lm.device import used_bytes
 from squish_pl.module import SquishModule
-from squish_pl.parallel.processes import gather
+from squish_pl.parallel import processes
 from squish_pl.rl.phases import PHASES, WAITING, PhaseClock
 
 
@@ -35,9 +35,9 @@ class Throughput(Callback):
         own["memory/process_gb"] = used_bytes(torch.device("cpu")) / 1e9
         if pl_module.device.type == "cuda":
             own["memory/allocated_gb"] = used_bytes(pl_module.device) / 1e9
-        if trainer.world_size > 1:
+        if processes.size() > 1:
             own["seconds/waiting"] = clock.seconds.get(WAITING, 0.0)
-        of_processes = gather((own, {phase: clock.tokens.get(phase, 0) for phase in PHASES}))
+        of_processes = processes.gather((own, {phase: clock.tokens.get(phase, 0) for phase in PHASES}))
         figures = {key: max(of_one[key] for of_one, _ in of_processes) for key in own}
         for phase in PHASES:
             seconds, tokens = figures[f"seconds/{phase}"], sum(of_one[phase] for _, of_one in of_processes)

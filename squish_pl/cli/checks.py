@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
 
 from squish_pl.rl.validation import ValidationSettings
 from squish_pl.score.measures.base import Measure
@@ -101,7 +101,12 @@ def trainer_problems(trainer: Any, environment: Mapping[str, str]) -> list[str]:
             "model's weights"
         )
     strategy = trainer.strategy
-    if not isinstance(strategy, (SingleDeviceStrategy, DDPStrategy)):
+    if isinstance(strategy, (FSDPStrategy, ModelParallelStrategy)):
+        found.append(
+            f"trainer.strategy must be ddp or auto, but is {_named(strategy)}: a sharded model needs all processes to "
+            "make the same passes, and here each makes its own (docs/several_devices.md); take a smaller base"
+        )
+    elif not isinstance(strategy, (SingleDeviceStrategy, DDPStrategy)):
         found.append(f"trainer.strategy must be ddp or auto, but is {_named(strategy)}")
     elif getattr(strategy, "_start_method", "popen") != "popen":
         found.append("trainer.strategy must be ddp: forked or spawned processes cannot tell what came of the run")

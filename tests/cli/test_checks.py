@@ -3,6 +3,7 @@
 import pytest
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, GradientAccumulationScheduler, Timer
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 
 from squish_pl.cli.checks import (
     callback_problems,
@@ -69,7 +70,7 @@ def test_the_monitor_must_be_a_figure_of_the_validation():
         assert len(monitor_problems(monitor, validation, carried)) == 1
 
 
-def make_trainer(devices: int = 1, strategy: str = "auto", nodes: int = 1) -> Trainer:
+def make_trainer(devices: int = 1, strategy: str | Strategy = "auto", nodes: int = 1) -> Trainer:
     return Trainer(accelerator="cpu", devices=devices, strategy=strategy, num_nodes=nodes, logger=False)
 
 
@@ -85,6 +86,7 @@ def make_trainer(devices: int = 1, strategy: str = "auto", nodes: int = 1) -> Tr
         ({}, {"SLURM_NTASKS": "2"}, ["2 processes were started", "start one process"]),
         ({"devices": 2}, {"SLURM_NTASKS": "2"}, []),
         ({}, {"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "interactive"}, []),
+        ({"devices": 2, "strategy": ModelParallelStrategy()}, {}, ["ModelParallelStrategy: a sharded model", "docs/"]),
         ({"devices": 2, "strategy": "ddp_spawn"}, {}, ["trainer.strategy must be ddp", "spawned"]),
         ({"devices": 2, "strategy": "ddp_fork"}, {}, ["trainer.strategy must be ddp", "forked"]),
     ],
