@@ -331,8 +331,8 @@ class SquishModule(LightningModule):
             if not math.isfinite(totals.loss + totals.grad_norm):
                 raise SquishError(
                     f"round {self.round + 1}: the loss is {totals.loss}{totals.found_on} and the gradient's norm "
-                    f"{totals.grad_norm}; "
-                    "nothing of this round is saved. Lower the learning rate, then go on with --ckpt_path last"
+                    f"{totals.grad_norm}; nothing of this round is saved. Lower the learning rate, then go on with "
+                    "--ckpt_path last"
                 )
             # with every group skipped the gradient is zero, and the step counts all the same: schedules stay in step
             with state_on_device(optimizer.optimizer, self.device, self.optimizer.offload):

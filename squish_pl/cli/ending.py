@@ -34,12 +34,12 @@ def run_to_end(work: Callable[[], None]) -> int:
         work()
     except KeyboardInterrupt:
         return _stopped(130)
+    except SIGTERMException:  # a SystemExit too
+        return 0 if own_rank() else 143
     except SystemExit as stop:
         if processes.size() == 1 or not isinstance(stop.code, int):
             raise
         return _stopped(stop.code)  # Lightning's answer to Ctrl-C
-    except SIGTERMException:
-        return 0 if own_rank() else 143
     except Exception as error:
         if isinstance(error, ending.SharedError):
             return _say(str(error))
