@@ -235,9 +235,10 @@ class SquishModule(LightningModule):
             rewarded = self.judge(groups, scores)
         self.clock.tokens[SCORING] = self.scorer.take_tokens()
         used = [budget_used(group, self.tokenizer) for group in groups]
-        with self.clock(WAITING, self.device):  # from here on the whole batch's
-            judged = whole_batch(batch.documents, own, Judged(groups, scores, rewarded, used))
-        groups, scores, rewarded, used = judged
+        if processes.size() > 1:
+            with self.clock(WAITING, self.device):
+                whole = whole_batch(batch.documents, own, Judged(groups, scores, rewarded, used))
+            groups, scores, rewarded, used = whole
         figures: dict[str, float] = {}
         if not self._given:
             figures = rollout_figures(groups) | used_figures(rewarded, used) | reward_figures(rewarded, scores)

@@ -51,8 +51,6 @@ def whole_batch(documents: Sequence[Document], prompts: Mapping[int, Prompt], ow
     Raises:
         SharedError: The processes have read different documents.
     """
-    if size() == 1:
-        return own
     places = {id(prompt): place for place, prompt in prompts.items()}
     found = [
         (places[id(judged[0].prompt)], _compact(judged))
