@@ -20,6 +20,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import chain
 from typing import Any, Optional, cast
@@ -27,6 +28,7 @@ from typing import Any, Optional, cast
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerBase
@@ -35,6 +37,7 @@ from squish_pl.budget import Budget
 from squish_pl.errors import CheckpointError, ModelError, SquishError, report_problems
 from squish_pl.lm.language_model import context_length
 from squish_pl.lm.loading import BaseModel
+from squish_pl.parallel import processes
 from squish_pl.policy.adapter import LoraSettings, adapter_problems, check_base
 from squish_pl.policy.backbone import Backbone
 from squish_pl.policy.context import context_problems
@@ -57,7 +60,7 @@ from squish_pl.rl.optimizer import (
     move_state,
     state_on_device,
 )
-from squish_pl.rl.phases import POLICY, ROLLOUT, SCORING, PhaseClock
+from squish_pl.rl.phases import POLICY, ROLLOUT, SCORING, WAITING, PhaseClock
 from squish_pl.rl.rewards import (
     GroupRewards,
     Reward,
@@ -67,6 +70,7 @@ from squish_pl.rl.rewards import (
     group_rewards,
     reward_problems,
 )
+from squish_pl.rl.shares import Judged, whole_batch
 from squish_pl.rl.validation import Validated, ValidationSettings, Validator, key_problems
 from squish_pl.rl.warm_start import (
     CrossEntropy,
@@ -181,7 +185,11 @@ class SquishModule(LightningModule):
         asked = self.prompt, self.score.template, budgets, self.rollout.max_new_tokens
         report_problems(context_problems(*asked, tokenizer, context_length(config), max_tokens))
         model = self.base_model.load(device, tokenizer)
-        self.set_backbone(Backbone(model, tokenizer, self.lora, self.adapter, self.base_model.base), device)
+        backbone = Backbone(model, tokenizer, self.lora, self.adapter, self.base_model.base)
+        processes.agree(
+            backbone.fingerprint, f"the processes have read different base models as {self.base_model.base!r}"
+        )
+        self.set_backbone(backbone, device)
 
     def set_backbone(self, backbone: Backbone, device: torch.device | None = None) -> None:
         """Takes a backbone instead of loading one.
@@ -196,6 +204,9 @@ class SquishModule(LightningModule):
                 "can do it: set it to auto or none"
             )
         self.backbone = backbone
+        # each process has read the base for itself: Lightning need not send it around
+        frozen = [name for name, p in self.named_parameters() if not p.requires_grad]
+        self._ddp_params_and_buffers_to_ignore = frozen + [name for name, _ in self.named_buffers()]
         self.tokenizer: PreTrainedTokenizerBase = backbone.tokenizer
         device = device or backbone.device
         score = replace(self.score, measures=self.measures)
@@ -206,7 +217,7 @@ class SquishModule(LightningModule):
             audit = EnsembleScorer([load_scorer(self.validation.audit, score, "cpu")], "mean", device)
         self.validator = Validator(self.scorer, audit)
         costs = Costs(backbone, entropy_gradient=self.entropy is not None)
-        plan = MemoryPlan(costs, self.memory, own.limit, self.optimizer.offload)
+        plan = MemoryPlan(costs, self.memory, own.limit, self.optimizer.offload, processes.of_node)
         self.engine = Engine(backbone, plan, self.prompt, self.memory.passes, self.memory.compile)
         temperature, old = self.rollout.temperature, self.learn.old_log_probs
         self.learner = Learner(backbone, plan, self.clock, self.loss, temperature, old, self._backward, self.entropy)
@@ -230,13 +241,18 @@ class SquishModule(LightningModule):
         self._take_phase(self.round < self.warm_start.rounds)
         with self.clock(ROLLOUT, self.device):
             prompts = self.training_prompts(batch.documents)
-            groups = self.given(prompts) if self._given else self.sample(prompts)
+            own = {place: prompts[place] for place in processes.share(len(prompts))}
+            groups = self.given(list(own.values())) if self._given else self.sample(list(own.values()), list(own))
         self.scorer.take_tokens()  # those of a validation in between are not this round's
         with self.clock(SCORING, self.device):
             scores = self.scorer.score_batch(_requests(groups))
             rewarded = self.judge(groups, scores)
         self.clock.tokens[SCORING] = self.scorer.take_tokens()
         used = [budget_used(group, self.tokenizer) for group in groups]
+        if processes.size() > 1:
+            with self.clock(WAITING, self.device):
+                whole = whole_batch(batch.documents, own, Judged(groups, scores, rewarded, used))
+            groups, scores, rewarded, used = whole
         figures: dict[str, float] = {}
         if not self._given:
             figures = rollout_figures(groups) | used_figures(rewarded, used) | reward_figures(rewarded, scores)
@@ -257,15 +273,21 @@ class SquishModule(LightningModule):
         """A prompt for each document, under a budget drawn for this round from its source's own or the run's."""
         budgets = self.rollout.budgets_at(self.round)
         own = {name: [Budget.parse(text) for text in texts] for name, texts in self._source_budgets.items()}
-        place = self.rollout.seed, "budget", self.round, self._rank
+        place = self.rollout.seed, "budget", self.round, 0
         return [
             self.prompt.build(document, choose(own.get(document.source, budgets), *place, i), self.tokenizer)
             for i, document in enumerate(documents)
         ]
 
-    def sample(self, prompts: Sequence[Prompt]) -> list[Rollouts]:
-        """G summaries for each prompt; draws depend on seed, round and place in the batch alone."""
-        seeds = [derive_seed(self.rollout.seed, "sample", self.round, self._rank, i) for i in range(len(prompts))]
+    def sample(self, prompts: Sequence[Prompt], places: Sequence[int] | None = None) -> list[Rollouts]:
+        """G summaries for each prompt; draws depend on seed, round and place in the batch alone.
+
+        Args:
+            prompts: To be answered.
+            places: Theirs in the batch; by default they are the whole of it.
+        """
+        places = range(len(prompts)) if places is None else places
+        seeds = [derive_seed(self.rollout.seed, "sample", self.round, 0, place) for place in places]
         size = self.warm_start.group_size if self.warming else None
         groups = self.engine.sample(prompts, size or self.rollout.group_size, self.rollout.sampling, seeds)
         self.clock.tokens[ROLLOUT] += sum(int(g.mask.sum()) + len(g.prompt.token_ids) for g in groups)
@@ -327,8 +349,9 @@ class SquishModule(LightningModule):
             totals.grad_norm = self._clip_gradients()
             if not math.isfinite(totals.loss + totals.grad_norm):
                 raise SquishError(
-                    f"round {self.round + 1}: the loss is {totals.loss} and the gradient's norm {totals.grad_norm}; "
-                    "nothing of this round is saved. Lower the learning rate, then go on with --ckpt_path last"
+                    f"round {self.round + 1}: the loss is {totals.loss}{totals.found_on} and the gradient's norm "
+                    f"{totals.grad_norm}; nothing of this round is saved. Lower the learning rate, then go on with "
+                    "--ckpt_path last"
                 )
             # with every group skipped the gradient is zero, and the step counts all the same: schedules stay in step
             with state_on_device(optimizer.optimizer, self.device, self.optimizer.offload):
@@ -346,7 +369,10 @@ class SquishModule(LightningModule):
         if self._trainer is None:
             loss.backward()
         else:
-            self.manual_backward(loss)
+            strategy = self._trainer.strategy
+            # Lightning's DDP would add gradients up in every slice, of which each process has a number of its own
+            with strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext():
+                self.manual_backward(loss)
 
     def _clip_gradients(self) -> float:
         parameters = self.backbone.adapter_parameters()
@@ -365,7 +391,8 @@ class SquishModule(LightningModule):
     def validation_step(self, batch: DocumentBatch, batch_idx: int) -> None:
         """Summarises every document under every validation budget and scores it by the benchmark's rule."""
         pairs = [(document, name) for name in self.validation.budgets for document in batch.documents]
-        self.validator.add(self._one_each(pairs, batch_idx))
+        groups = self._one_each(pairs, batch_idx, batch)
+        self.validator.add(list(groups.values()), [(batch_idx, place) for place in groups])
 
     def on_validation_epoch_end(self) -> None:
         """Logs the figures; the validation before training is logged too, at step 0."""
@@ -379,13 +406,24 @@ class SquishModule(LightningModule):
 
     def predict_step(self, batch: DocumentBatch, batch_idx: int) -> list[Rollouts]:
         """One summary for each document and validation budget."""
-        return self._one_each([(d, name) for d in batch.documents for name in self.validation.budgets], batch_idx)
+        pairs = [(document, name) for document in batch.documents for name in self.validation.budgets]
+        groups = {
+            place: group
+            for own in processes.gather(self._one_each(pairs, batch_idx, batch))
+            for place, group in own.items()
+        }
+        return [groups[place] for place in range(len(pairs))]
 
-    def _one_each(self, pairs: Sequence[tuple[Document, str]], batch_idx: int) -> list[Rollouts]:
-        prompts = [self.prompt.build(document, Budget.parse(name), self.tokenizer) for document, name in pairs]
+    def _one_each(
+        self, pairs: Sequence[tuple[Document, str]], batch_idx: int, batch: DocumentBatch
+    ) -> dict[int, Rollouts]:
+        """A summary for each pair of this process's documents of the batch, by the pair's place."""
+        mine = {id(batch.documents[place]) for place in processes.share(len(batch))}
+        own = {place: pair for place, pair in enumerate(pairs) if id(pair[0]) in mine}
+        prompts = [self.prompt.build(document, Budget.parse(name), self.tokenizer) for document, name in own.values()]
         settings = SamplingSettings(self.validation.temperature, self.rollout.max_new_tokens)
-        seeds = [derive_seed(self.rollout.seed, "validation", batch_idx, i) for i in range(len(prompts))]
-        return self.engine.sample(prompts, 1, settings, seeds)
+        seeds = [derive_seed(self.rollout.seed, "validation", batch_idx, place) for place in own]
+        return dict(zip(own, self.engine.sample(prompts, 1, settings, seeds), strict=True))
 
     # ---- checkpoints: the adapter and what a resumed run needs, never the frozen base ----
 
@@ -408,6 +446,9 @@ class SquishModule(LightningModule):
             "random": random_state(),
             "engine": self.engine.state(),
         }
+        of_processes = processes.gather({name: checkpoint["squish"][name] for name in ("random", "engine")})
+        if len(of_processes) > 1:
+            checkpoint["squish"]["processes"] = of_processes
         if self.entropy is not None:
             checkpoint["squish"]["entropy"] = {type(self.entropy).__name__: self.entropy.state_dict()}
 
@@ -425,8 +466,11 @@ class SquishModule(LightningModule):
         self.round = mine["round"]
         self.warming = mine.get("warming", False)
         self.validations = mine["validations"]
-        self._random_state = mine["random"]
-        self.engine.resume(mine["engine"])
+        of_processes = mine.get("processes", [mine])
+        same = len(of_processes) == processes.size()
+        own = of_processes[processes.rank()] if same else mine
+        self._random_state = own["random"]
+        self.engine.resume(own["engine"] if same else own["engine"] | {"plan": None})  # memory is shared otherwise
         state = mine.get("entropy", {}).get(type(self.entropy).__name__)
         if self.entropy is not None and state is not None:  # a control of another kind begins anew
             self.entropy.load_state_dict(state)
@@ -468,10 +512,6 @@ class SquishModule(LightningModule):
     def _source_budgets(self) -> Mapping[str, list[str]]:
         """Of those sources of documents that have their own, by name."""
         return getattr(self._documents, "budgets", {})
-
-    @property
-    def _rank(self) -> int:
-        return self.global_rank if self._trainer is not None else 0
 
     def _log_figures(self, figures: dict[str, float], batch_size: int) -> None:
         if self._trainer is None:

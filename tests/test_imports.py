@@ -30,10 +30,11 @@ LAYERS: list[set[str]] = [
     {"types"},
     {"budget"},
     {"lm"},
-    {"files"},
+    {"files", "parallel"},
     {"errors", "seeds", "markdown"},
 ]
-DATA_IMPORTS, DATA_IMPORTED_BY = {"types", "budget", "lm", "errors"}, {ROOT, "benchmark", "callbacks", "cli"}
+DATA_IMPORTS = {"types", "budget", "lm", "parallel", "errors"}
+DATA_IMPORTED_BY = {ROOT, "benchmark", "callbacks", "cli"}
 WITH_LIGHTNING = {"module", "data", "callbacks", "cli"}
 
 Graph = Mapping[str, set[str]]

@@ -7,6 +7,7 @@ from squish_pl.callbacks.predictions import PredictionWriter
 from squish_pl.callbacks.progress import RoundProgressBar
 from squish_pl.callbacks.samples import SampleSummaries
 from squish_pl.callbacks.throughput import Throughput
+from squish_pl.callbacks.together import StopTogether
 
 __all__ = [
     "About",
@@ -15,5 +16,6 @@ __all__ = [
     "PredictionWriter",
     "RoundProgressBar",
     "SampleSummaries",
+    "StopTogether",
     "Throughput",
 ]

@@ -27,7 +27,7 @@ class About(Callback):
         sizes = [(p.numel(), p.requires_grad) for p in pl_module.backbone.model.parameters()]
         learning, total = sum(size for size, learns in sizes if learns), sum(size for size, _ in sizes)
         lines = [
-            f"{_short(learning)} of {_short(total)} parameters learn, on {pl_module.device}",
+            f"{_short(learning)} of {_short(total)} parameters learn, on {pl_module.device}{_processes(trainer)}",
             judge(pl_module, self.monitor),
         ]
         log.info("%s", lines[0])
@@ -43,6 +43,10 @@ def judge(module: SquishModule, monitor: str) -> str:
         f"The best adapter is picked by {monitor}, measured by the model that gives the reward: "
         "name another one as model.validation.audit to have it judged independently."
     )
+
+
+def _processes(trainer: Trainer) -> str:
+    return f", in each of {trainer.world_size} processes" if trainer.world_size > 1 else ""
 
 
 def _short(count: int) -> str:

@@ -99,10 +99,11 @@ class AdapterCheckpoint(Checkpoint):
         before, self._judged = self._judged, self._judge(trainer, module)
         if _is_trial(trainer):
             return
+        kept = None
         if self._source is None:
             self.best, self.best_round, self._saved_round = None, None, -1
-            kept = self.keep_earlier_run()
-        else:
+            kept = self.keep_earlier_run() if trainer.is_global_zero else None
+        elif trainer.is_global_zero:
             kept = take_over(self.dirpath, self._source, {"best": self.best_round, "last": module.round})
         if kept is not None:
             print(f"\nan earlier run in {self.dirpath} is kept as {kept}")
@@ -164,7 +165,7 @@ class AdapterCheckpoint(Checkpoint):
 
     def setup(self, trainer: Trainer, pl_module: SquishModule, stage: str) -> None:
         """Brings back a folder whose replacement was interrupted."""
-        for name in ("best", "last"):
+        for name in ("best", "last") if trainer.is_global_zero else ():
             recover_folder(self.dirpath / name)
 
     def on_train_batch_end(
@@ -212,7 +213,8 @@ class AdapterCheckpoint(Checkpoint):
             return
         if isinstance(exception, SIGTERMException):
             self._save_last(trainer, pl_module)
-        if isinstance(exception, (SIGTERMException, KeyboardInterrupt)) and self.last_checkpoint.exists():
+        stopped = isinstance(exception, (SIGTERMException, KeyboardInterrupt)) and trainer.is_global_zero
+        if stopped and self.last_checkpoint.exists():
             print(f"\nstopped; the same command with --ckpt_path last goes on from {self.last_checkpoint}")
 
     def on_train_end(self, trainer: Trainer, pl_module: SquishModule) -> None:

@@ -39,6 +39,8 @@ class PredictionWriter(Callback):
             DataError: It cannot be written.
         """
         self.count = 0
+        if not trainer.is_global_zero:
+            return
         path = Path(self.path).expanduser().resolve()  # a link stays one
         if path.exists() and not path.is_file():
             raise DataError(f"cannot write {self.path!r}: it is there and no file; set predictions.path")
@@ -54,7 +56,8 @@ class PredictionWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Writes a batch's summaries."""
-        assert self._file is not None
+        if self._file is None:  # the first process writes, and has everyone's
+            return
         groups: Sequence[Rollouts] = outputs
         for group in groups:
             prompt = group.prompt
@@ -78,6 +81,7 @@ class PredictionWriter(Callback):
             DataError: It cannot be written.
         """
         self._open.close()
+        self._file = None
 
     def on_exception(self, trainer: Trainer, pl_module: SquishModule, exception: BaseException) -> None:
         """Throws away what was written; an earlier file stays."""

@@ -12,11 +12,15 @@ from lightning.pytorch import Callback, Trainer
 from squish_pl.callbacks.estimate import Estimate, rounds_left
 from squish_pl.lm.device import used_bytes
 from squish_pl.module import SquishModule
-from squish_pl.rl.phases import PHASES, PhaseClock
+from squish_pl.parallel import processes
+from squish_pl.rl.phases import PHASES, WAITING, PhaseClock
 
 
 class Throughput(Callback):
-    """Logs each phase's seconds and tokens per second, and peak memory, after every round, and how long a run takes."""
+    """Logs each phase's seconds and tokens per second, and peak memory, after every round, and how long a run takes.
+
+    Of several processes the slowest and fullest, and all of their tokens.
+    """
 
     def __init__(self) -> None:
         self._estimate = Estimate()
@@ -26,17 +30,22 @@ class Throughput(Callback):
     ) -> None:
         """Logs the round that has just ended."""
         clock: PhaseClock = pl_module.clock
-        figures = {"seconds/round": sum(clock.seconds.values())}
+        own = {"seconds/round": sum(clock.seconds.values())}
         for phase in PHASES:
-            seconds, tokens = clock.seconds.get(phase, 0.0), clock.tokens.get(phase, 0)
-            figures[f"seconds/{phase}"] = seconds
-            figures[f"tokens_per_second/{phase}"] = tokens / seconds if seconds else 0.0
+            own[f"seconds/{phase}"] = clock.seconds.get(phase, 0.0)
             if phase in clock.peak_bytes:
-                figures[f"memory/{phase}_peak_gb"] = clock.peak_bytes[phase] / 1e9
-        figures["memory/process_peak_gb"] = peak_resident_bytes() / 1e9
-        figures["memory/process_gb"] = used_bytes(torch.device("cpu")) / 1e9
+                own[f"memory/{phase}_peak_gb"] = clock.peak_bytes[phase] / 1e9
+        own["memory/process_peak_gb"] = peak_resident_bytes() / 1e9
+        own["memory/process_gb"] = used_bytes(torch.device("cpu")) / 1e9
         if pl_module.device.type == "cuda":
-            figures["memory/allocated_gb"] = used_bytes(pl_module.device) / 1e9
+            own["memory/allocated_gb"] = used_bytes(pl_module.device) / 1e9
+        if processes.size() > 1:
+            own["seconds/waiting"] = clock.seconds.get(WAITING, 0.0)
+        of_processes = processes.gather((own, {phase: clock.tokens.get(phase, 0) for phase in PHASES}))
+        figures = {key: max(of_one[key] for of_one, _ in of_processes) for key in own}
+        for phase in PHASES:
+            seconds, tokens = figures[f"seconds/{phase}"], sum(of_one[phase] for _, of_one in of_processes)
+            figures[f"tokens_per_second/{phase}"] = tokens / seconds if seconds else 0.0
         pl_module.log_dict(figures, batch_size=1)
         self._estimate.add(figures["seconds/round"], rounds_left(trainer, pl_module))
 

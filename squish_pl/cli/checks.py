@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
 
 from squish_pl.rl.validation import ValidationSettings
 from squish_pl.score.measures.base import Measure
@@ -40,12 +41,11 @@ def monitor_problems(
     return [f"checkpoint.monitor must be one of {', '.join(known)}, but is {monitor!r}"]
 
 
-def setting_problems(trainer: Mapping[str, Any], environment: Mapping[str, str], fits: bool) -> list[str]:
+def setting_problems(trainer: Mapping[str, Any], fits: bool) -> list[str]:
     """What is wrong with the trainer's settings, before Lightning says it in its own words.
 
     Args:
         trainer: The section `trainer`.
-        environment: The process's environment variables.
         fits: Whether the command trains.
     """
     found = [
@@ -59,8 +59,6 @@ def setting_problems(trainer: Mapping[str, Any], environment: Mapping[str, str],
         )
     if trainer.get("enable_checkpointing") is False:
         found.append("trainer.enable_checkpointing must not be false: checkpoint.dirpath says where the run is saved")
-    if (tasks := environment.get("SLURM_NTASKS", "1")) not in ("", "1"):
-        found.append(f"a run takes one process, but SLURM has started {tasks}: submit it with --ntasks 1")
     return found + (_endless_problems(trainer) if fits else [])
 
 
@@ -89,17 +87,54 @@ def callback_problems(callbacks: Sequence[Callback]) -> list[str]:
     ]
 
 
-def trainer_problems(trainer: Any) -> list[str]:
-    """What is wrong with the trainer for any command, a sentence each."""
+def trainer_problems(trainer: Any, environment: Mapping[str, str]) -> list[str]:
+    """What is wrong with the trainer for any command, a sentence each.
+
+    Args:
+        trainer: Lightning's.
+        environment: The process's environment variables.
+    """
     found = []
     if trainer.precision != "32-true":
         found.append(
             f"trainer.precision must stay 32-true, but is {trainer.precision}: set model.base_model.dtype for the "
             "model's weights"
         )
-    if trainer.world_size > 1:
-        found.append(f"a run takes one device, but the trainer has {trainer.world_size}: set trainer.devices to 1")
+    strategy = trainer.strategy
+    if isinstance(strategy, (FSDPStrategy, ModelParallelStrategy)):
+        found.append(
+            f"trainer.strategy must be ddp or auto, but is {_named(strategy)}: a sharded model needs all processes to "
+            "make the same passes, and here each makes its own (docs/several_devices.md); take a smaller base"
+        )
+    elif not isinstance(strategy, (SingleDeviceStrategy, DDPStrategy)):
+        found.append(f"trainer.strategy must be ddp or auto, but is {_named(strategy)}")
+    elif getattr(strategy, "_start_method", "popen") != "popen":
+        found.append("trainer.strategy must be ddp: forked or spawned processes cannot tell what came of the run")
+    started = _started(environment)
+    if started not in (1, trainer.world_size):
+        found.append(
+            f"{started} processes were started, but trainer.devices x trainer.num_nodes is {trainer.world_size}: set "
+            "them to what was started, or start one process"
+        )
     return found
+
+
+def share_problems(batch_size: int, devices: int) -> list[str]:
+    """Whether every device has a document of each batch to work on."""
+    if batch_size >= devices:
+        return []
+    return [
+        f"data.batch_size must be at least the number of devices, {devices}, but is {batch_size}: every "
+        "device works on documents of its own"
+    ]
+
+
+def _started(environment: Mapping[str, str]) -> int:
+    """How many processes torchrun or SLURM has started."""
+    tasks = environment.get("WORLD_SIZE")
+    if not tasks and environment.get("SLURM_JOB_NAME") not in ("bash", "interactive"):  # as Lightning tells srun
+        tasks = environment.get("SLURM_NTASKS")
+    return int(tasks) if tasks and tasks.isdigit() else 1
 
 
 def _named(callback: object) -> str:

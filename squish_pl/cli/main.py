@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import logging
 import os
 import sys
@@ -11,16 +10,13 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from jsonargparse import ArgumentError
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from tqdm import tqdm
 
-from squish_pl.cli.class_hints import with_hint
 from squish_pl.cli.completion import SHELLS
 from squish_pl.cli.config_files import find_configs, names_key
+from squish_pl.cli.ending import own_rank, run_to_end
 from squish_pl.cli.old_keys import refuse_old_keys
 from squish_pl.cli.program import program
-from squish_pl.errors import SquishError, without_credentials
 
 
 class _Command(NamedTuple):
@@ -38,7 +34,7 @@ def _train(arguments: list[str]) -> None:
     if asks_for_short_help(arguments):
         print_fit_help(arguments)
     else:
-        SquishCLI(without_all(arguments) if arguments[0] == "fit" else arguments)
+        SquishCLI(without_all(arguments) if arguments[0] == "fit" else arguments, arguments)
 
 
 def _validate(arguments: list[str]) -> None:
@@ -141,26 +137,7 @@ def main(args: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if args is None else args)
     sys.argv = [sys.argv[0]]  # LightningCLI warns where it sees both
     command = _COMMANDS[_parser().parse_args(arguments[:1]).command]
-    try:
-        command.run(find_configs(arguments))
-    except SquishError as error:
-        return _fail(str(error))
-    except ArgumentError as error:
-        return _fail(with_hint(str(error)))
-    except MisconfigurationException as error:
-        return _fail(" ".join(str(error).split()))
-    except KeyboardInterrupt:
-        return 130
-    except SIGTERMException:
-        return 143
-    except UnicodeDecodeError:
-        return _fail("a configuration file is not UTF-8 text")
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            file = error.filename or "a file"
-            return _fail(f"no space left on the disk while writing {file}: free some, or write elsewhere")
-        return _fail(f"{error.strerror or error}: {error.filename or 'a file or folder of the run'}")
-    return 0
+    return run_to_end(lambda: command.run(find_configs(arguments)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -180,9 +157,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _fail(message: str) -> int:
-    print(f"error: {without_credentials(message)}", file=sys.stderr)
-    return 2
+#: whose warnings are about a process's own share of the work
+_OWN_AFFAIRS = {"squish_pl.lm.halving", "squish_pl.policy.engine"}
 
 
 class _BesideProgress(logging.Handler):
@@ -197,6 +173,10 @@ def _show_log() -> None:
     logger = logging.getLogger("squish_pl")
     logger.handlers = [_BesideProgress()]
     logger.setLevel(logging.INFO)
+    if rank := own_rank():  # the first process says what holds for all, the others what happens to them alone
+        logger.handlers[0].setFormatter(logging.Formatter(f"process {rank + 1}: %(message)s"))
+        logger.handlers[0].addFilter(lambda record: record.name in _OWN_AFFAIRS)
+        logger.setLevel(logging.WARNING)
 
 
 def _quieten() -> None:
@@ -215,5 +195,6 @@ def _quieten() -> None:
         ".*module\\(s\\) in eval mode at the start of training.*",
         ".*is_gradient_checkpointing.*",
         ".*`base_model_name_or_path` was renamed.*",
+        ".*recommended to use .*sync_dist=True.*",  # figures are those of all processes before they are logged
     ):
         warnings.filterwarnings("ignore", pattern)

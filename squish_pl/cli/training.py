@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,17 @@ from squish_pl.callbacks import (
     PredictionWriter,
     RoundProgressBar,
     SampleSummaries,
+    StopTogether,
     Throughput,
 )
 from squish_pl.callbacks.checkpoint_io import AtomicCheckpointIO
-from squish_pl.cli.checks import callback_problems, monitor_problems, setting_problems, trainer_problems
+from squish_pl.cli.checks import (
+    callback_problems,
+    monitor_problems,
+    setting_problems,
+    share_problems,
+    trainer_problems,
+)
 from squish_pl.cli.reports import print_fit_report, print_prediction_report, print_validation_report
 from squish_pl.data import DocumentDataModule
 from squish_pl.errors import CheckpointError, ConfigError, all_problems_together, report_problems
@@ -35,12 +44,17 @@ class SquishCLI(LightningCLI):
     """`fit`, `validate` and `predict` of a `SquishModule` on a `DocumentDataModule`.
 
     The callbacks are sections of their own: checkpoint, entropy, samples, throughput, predictions.
+
+    Args:
+        args: Arguments, parsed.
+        command: As they were given, for the processes that Lightning starts where there are several devices.
     """
 
     model: SquishModule
     datamodule: DocumentDataModule
 
-    def __init__(self, args: ArgsType = None) -> None:
+    def __init__(self, args: ArgsType = None, command: Sequence[str] = ()) -> None:
+        self._command = command
         super().__init__(
             SquishModule,
             DocumentDataModule,
@@ -88,8 +102,9 @@ class SquishCLI(LightningCLI):
                 if (reason := _class_problem(str(error))) is None:
                     raise
                 raise ConfigError([reason]) from None
-            report_problems(trainer_problems(self.trainer))
+            report_problems(trainer_problems(self.trainer, os.environ))
             if self.subcommand == "fit":
+                report_problems(share_problems(self.datamodule.batch_size, self.trainer.world_size))
                 report_problems(monitor_problems(self.checkpoint.monitor, self.model.validation, self.model.measures))
 
     def _parse_ckpt_path(self) -> None:
@@ -98,7 +113,7 @@ class SquishCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
         own = config.get("callbacks") or []
         own = list(own) if isinstance(own, list) else [own]
-        report_problems(setting_problems(config, os.environ, fits=self.subcommand == "fit") + callback_problems(own))
+        report_problems(setting_problems(config, fits=self.subcommand == "fit") + callback_problems(own))
         plugins = config.get("plugins") or []
         config["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
         if config.get("enable_progress_bar") is False:  # a user's own bar is off as well
@@ -112,10 +127,11 @@ class SquishCLI(LightningCLI):
         if config.get("logger") is False:
             self.save_config_callback = None  # it would write config.yaml into the working folder
         checkpoint = self._get(self.config_init, "checkpoint")
-        callbacks = [*callbacks, About(checkpoint.monitored(self.model))]
+        callbacks = [*callbacks, About(checkpoint.monitored(self.model)), StopTogether()]
+        sys.argv[1:] = self._command  # Lightning starts the same command again for each further device
         try:
             return super()._instantiate_trainer(config, callbacks)
-        except (MisconfigurationException, ValueError, TypeError) as error:
+        except (MisconfigurationException, RuntimeError, ValueError, TypeError) as error:
             raise ConfigError([f"trainer: {' '.join(str(error).split())}"]) from None
 
     @property
@@ -150,16 +166,19 @@ class SquishCLI(LightningCLI):
             self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
             if self.model.round in self.model.validations:
                 self.checkpoint.take_in_validation(self.trainer, self.model)
-        print_fit_report(self.model, self.trainer, None if fast else self.checkpoint)
+        if self.trainer.is_global_zero:
+            print_fit_report(self.model, self.trainer, None if fast else self.checkpoint)
 
     def after_validate(self) -> None:
         """Prints the scores."""
-        print_validation_report(self.model)
+        if self.trainer.is_global_zero:
+            print_validation_report(self.model)
 
     def after_predict(self) -> None:
         """Tells where the summaries are."""
         writer = next(c for c in self.trainer.callbacks if isinstance(c, PredictionWriter))  # type: ignore[attr-defined]
-        print_prediction_report(writer.path, writer.count)
+        if self.trainer.is_global_zero:
+            print_prediction_report(writer.path, writer.count)
 
 
 class _SaveConfig(SaveConfigCallback):

@@ -5,9 +5,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch.distributed
+import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 from transformers import PreTrainedTokenizerBase
 
 from squish_pl.data.filters import HeldOut, Selection, cut_document, read_documents
@@ -20,6 +20,7 @@ from squish_pl.data.stream import BatchStream, DocumentStream, Progress, StreamL
 from squish_pl.data.tally import Tally
 from squish_pl.data.validation import quotas, validation_documents
 from squish_pl.errors import DataError, report_problems
+from squish_pl.parallel import processes
 from squish_pl.types import Document, DocumentBatch
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ class DocumentDataModule(LightningDataModule):
         highlights: JSON lines with summaries of `documents`, for a warm start (model.warm_start.source): a field
             `summary`, and `id`, `url` or `document` (the text) to tell whose. By default those that the records
             themselves have in a field `highlights`.
-        batch_size: Documents of a training step, on each device.
+        batch_size: Documents of a training step, over all devices.
         min_characters: Length of the shortest document to train on and validate with, in characters; a source of a
             list may have its own.
         max_characters: Length of the longest, likewise.
@@ -121,13 +122,21 @@ class DocumentDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Reads what is not streamed, so that a mistake in the data shows before the model is loaded."""
+        processes.begin()  # the first that happens once they are connected
         if stage == "fit":
             self._given_highlights()
         if stage in ("fit", "validate") and not (self.trainer and self.trainer.limit_val_batches == 0):
             self._validation_set()
 
+    def teardown(self, stage: str) -> None:
+        """Ends what `setup` began."""
+        processes.finish()
+
     def train_dataloader(self) -> StreamLoader:
         """An endless loader of training batches, which begins after the last batch that was trained on.
+
+        Every process reads all of them, and trains on its share: their place is one for all, and a run can go on with
+        another number of processes.
 
         Raises:
             DataError: The restored position was written under other settings, or documents or highlights
@@ -143,9 +152,7 @@ class DocumentDataModule(LightningDataModule):
         (stream, *_) = streams.values()
         if self._mixed:
             weights = {source.title: source.weight for source in self._sources}
-            stream = MixedStream(
-                streams, weights, self.seed, self.batch_size, stream.rank, stream.world_size, self._progress
-            )
+            stream = MixedStream(streams, weights, self.seed, self.batch_size, progress=self._progress)
         return StreamLoader(stream, self.num_workers)
 
     def _stream(self, source: DocumentSource, held_out: frozenset[str], cut: partial[Document]) -> DocumentStream:
@@ -158,8 +165,6 @@ class DocumentDataModule(LightningDataModule):
             cut=cut,
             shuffle_window=self.shuffle_window,
             seed=self.seed,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            world_size=self._world_size(),
             progress=self._progress,
             max_bad_share=self.max_bad_share,
         )
@@ -205,7 +210,7 @@ class DocumentDataModule(LightningDataModule):
 
     @property
     def figures(self) -> dict[str, float]:
-        """For the dashboard, of this device's documents so far; see `Tally`."""
+        """For the dashboard, of the documents so far; see `Tally`."""
         return self._tally.figures()
 
     @property
@@ -219,13 +224,9 @@ class DocumentDataModule(LightningDataModule):
         return ", ".join(source.told() for source in self._sources) if self._mixed else str(self.documents)
 
     def state_dict(self) -> dict[str, Any]:
-        """The place in the training documents, of all ranks; every rank has to call it."""
-        shards = dict(self._progress.shards)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            gathered: list[Any] = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(gathered, shards)
-            shards = {shard: position for part in gathered for shard, position in part.items()}
-        return {"batches": self._progress.batches, "position": shards, "settings": self._order_settings()}
+        """The place in the training documents, the same on all processes."""
+        position = dict(self._progress.shards)
+        return {"batches": self._progress.batches, "position": position, "settings": self._order_settings()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up a place. Whether the settings fit it is checked when training asks for its loader."""
@@ -240,9 +241,7 @@ class DocumentDataModule(LightningDataModule):
 
     @property
     def _shards(self) -> list[str]:
-        workers = max(1, self.num_workers)
-        rank = self.trainer.global_rank if self.trainer else 0  # a checkpoint holds the places of all ranks
-        return [str(rank * workers + worker) for worker in range(workers)]
+        return [str(worker) for worker in range(max(1, self.num_workers))]
 
     def _skipped(self, source: DocumentSource) -> Skipped:
         return Skipped(source.about, self.max_bad_share)
@@ -269,11 +268,10 @@ class DocumentDataModule(LightningDataModule):
 
     def _once(self, documents: list[Document]) -> DataLoader[Document]:
         cut = self._cutter()
-        return DataLoader(
-            [cut(document) for document in documents],  # type: ignore[arg-type]  # a list is a map-style dataset
-            batch_size=self.validation_batch_size,
-            collate_fn=DocumentBatch,
-        )
+        ready: Any = [cut(document) for document in documents]  # a list is a map-style dataset
+        # all of them to every process, which takes its share of each batch; another sampler Lightning would replace
+        sampler: Any = DistributedSampler(ready, num_replicas=1, rank=0, shuffle=False)
+        return DataLoader(ready, batch_size=self.validation_batch_size, sampler=sampler, collate_fn=DocumentBatch)
 
     def _given_highlights(self) -> Highlights | None:
         if self._highlights is None and self.highlights is not None:
@@ -291,9 +289,6 @@ class DocumentDataModule(LightningDataModule):
             )
         return partial(cut_document, tokenizer=tokenizer, max_tokens=self.max_tokens)
 
-    def _world_size(self) -> int:
-        return self.trainer.world_size if self.trainer else 1
-
     def _order_settings(self) -> dict[str, Any]:
         """The settings that decide which documents come when."""
         return {
@@ -306,7 +301,6 @@ class DocumentDataModule(LightningDataModule):
             "holdout_share": self.holdout_share,
             "seed": self.seed,
             "num_workers": self.num_workers,
-            "devices": self._world_size(),
         }
 
     def _check_resumed(self) -> None:

@@ -106,6 +106,7 @@ class PassTotals:
         grad_norm: Norm of the adapter's gradient before clipping.
         penalty: What the entropy control added to the loss, where it added anything.
         log_probs: Each row's log-probs.
+        found_on: Which process the loss is not finite on, for messages.
     """
 
     tokens: int = 0
@@ -116,6 +117,7 @@ class PassTotals:
     grad_norm: float = 0.0
     penalty: float | None = None
     log_probs: list[Tensor] = field(default_factory=list)
+    found_on: str = ""
 
     def add(
         self, part: LossParts, entropies: Tensor, log_probs: Tensor, sampled_log_probs: Tensor, lengths: Tensor

@@ -27,6 +27,7 @@ from squish_pl.rl.figures import PassTotals
 from squish_pl.rl.losses import LossParts, PolicyLoss
 from squish_pl.rl.phases import POLICY, PhaseClock
 from squish_pl.rl.rewards import InvalidRule, LengthRule
+from squish_pl.rl.shares import own_rows, whole_pass
 from squish_pl.types import Experience
 
 OldLogProbs = Literal["sampling", "first_pass"]
@@ -97,6 +98,8 @@ class Learner:
     def accumulate(self, rows: Sequence[Experience], first: bool = False) -> PassTotals:
         """One policy pass: sets the adapter's gradients to those of the whole batch.
 
+        Each process works on its share of the rows; what is returned is that of all of them.
+
         Args:
             rows: All completions that teach something, group by group.
             first: Whether the policy is still the one that sampled.
@@ -110,18 +113,21 @@ class Learner:
                 parameter.grad = None  # a slice that ran out of memory may have left a part of its own
             totals = PassTotals()
             with self.backbone.mode(training=True):  # until backward has ended, which may compute layers again
-                for part in micro_batches(rows, self._tokens, self.plan.learning.value, self.plan.whole):
+                for part in micro_batches(own, self._tokens, self.plan.learning.value, self.plan.whole):
                     self._learn(part, first, totals)
             return totals
 
+        own = own_rows(rows)
         if self.control is not None:
             self.control.begin(rows)
         self.plan.settle_learning()
-        least = max((self._tokens([row]) for row in rows), default=1)
+        least = max((self._tokens([row]) for row in own), default=1)
         advice = "lower data.max_tokens, model.rollout.budgets or model.lora.r, or take a smaller model"
         totals = within(self.plan.learning, self.plan.device, work, least, advice)
-        self.clock.tokens[POLICY] += sum(len(row.prompt_ids) + len(row.completion_ids) for row in rows)
-        return totals
+        self.clock.tokens[POLICY] += sum(len(row.prompt_ids) + len(row.completion_ids) for row in own)
+        return whole_pass(
+            rows, totals, self.backbone.adapter_parameters(), first and self.old_log_probs == "first_pass"
+        )
 
     def as_first_pass(self, rows: Sequence[Experience], totals: PassTotals) -> list[Experience]:
         """The rows with the log-probs of the first pass for old ones, where that is wanted."""

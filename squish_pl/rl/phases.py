@@ -11,6 +11,7 @@ import torch
 
 ROLLOUT, SCORING, POLICY = "rollout", "scoring", "policy"
 PHASES = (ROLLOUT, SCORING, POLICY)
+WAITING = "waiting"  #: for the rollouts and scores of other processes
 
 
 class PhaseClock:

@@ -13,12 +13,11 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Optional
 
-import torch.distributed as dist
-
 from squish_pl.budget import Budget
 from squish_pl.errors import repeated
 from squish_pl.lm.loading import BaseModel
 from squish_pl.lm.tokens import encode
+from squish_pl.parallel.processes import gather
 from squish_pl.score.baselines import lead, lead_key
 from squish_pl.score.bootstrap import Estimate
 from squish_pl.score.ensemble import within_budget
@@ -140,14 +139,21 @@ class Validator:
     def __init__(self, scorer: Scorer, audit: Scorer | None = None) -> None:
         self.scorer, self.audit = scorer, audit
         self.lines: list[Validated] = []
+        self._places: list[tuple[int, ...]] = []
         self._baseline = Baseline()
 
     def start(self) -> None:
         """Begins a new validation."""
-        self.lines = []
+        self.lines, self._places = [], []
 
-    def add(self, groups: Sequence[Rollouts]) -> None:
-        """Scores groups of one summary each, from greedy (or seeded) sampling."""
+    def add(self, groups: Sequence[Rollouts], places: Sequence[tuple[int, ...]] | None = None) -> None:
+        """Scores groups of one summary each, from greedy (or seeded) sampling.
+
+        Args:
+            groups: This process's.
+            places: Where each one's line stands among those of all processes; by default behind those before.
+        """
+        self._places += [(len(self.lines) + i,) for i in range(len(groups))] if places is None else places
         asked = [(group.prompt.document, group.prompt.budget) for group in groups]
         requests = [ScoreRequest(d, group.summaries, b) for (d, b), group in zip(asked, groups, strict=True)]
         scores = self.scorer.score_batch(requests)
@@ -176,7 +182,8 @@ class Validator:
 
     def finish(self) -> dict[str, float]:
         """Ends the validation: all processes' lines are in `lines`, and the figures are returned (see `summarise`)."""
-        self.lines = gather_lines(self.lines)
+        told = [line for part in gather(list(zip(self._places, self.lines, strict=True))) for line in part]
+        self.lines = [line for _, line in sorted(told, key=lambda pair: pair[0])]
         return summarise(self.lines, self.scorer)
 
 
@@ -250,15 +257,6 @@ def estimate_of(figures: Mapping[str, float], key: str, budget: str) -> Estimate
 def budgets_of(figures: Mapping[str, float]) -> list[str]:
     """The budgets that the figures of a validation are about, as text."""
     return [key.split("@", 1)[1] for key in figures if key.startswith("val/squish@")]
-
-
-def gather_lines(lines: Sequence[Validated]) -> list[Validated]:
-    """All processes' lines, without the repetitions that an even split over processes may add."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return list(lines)
-    parts: list[list[Validated] | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(parts, list(lines))
-    return list({(line.document_id, line.budget): line for part in parts for line in part or []}.values())
 
 
 def monitored_key(figure: str) -> str:

@@ -35,7 +35,7 @@ class MemorySettings:
 
     Attributes:
         margin: Share of the memory that is left alone, for what cannot be foreseen.
-        limit_gb: Most that the process takes in all, GB; by default what is free.
+        limit_gb: Most that a process takes in all, GB; by default what is free.
         checkpointing: Layers that compute their activations again in backward instead of keeping them: "full" all,
             "selective" half of them, "none"; "auto" as few as fit into memory.
         micro_batch_tokens: Most tokens in one forward and backward pass: as many groups, or completions of one group,
@@ -76,6 +76,7 @@ class MemoryPlan:
         settings: What may be taken, and the most that is worth it.
         scoring: The scorer's limit; it is lowered where less fits.
         offload: Whether the optimiser's state stays in the CPU's memory.
+        of_node: Gathers a value of all processes on the machine that run this plan; the plan is the smallest of theirs.
 
     Attributes:
         rollout: Limit on sequences decoded together.
@@ -91,9 +92,10 @@ class MemoryPlan:
         settings: MemorySettings,
         scoring: Limit,
         offload: bool = False,
+        of_node: Callable[[Any], list[Any]] = lambda value: [value],
     ) -> None:
         self.costs, self.checkpointing = costs, settings.checkpointing
-        self._settings, self._offload = settings, offload
+        self._settings, self._offload, self._of_node = settings, offload, of_node
         self.rollout = Limit("rollout", "rows", settings.max_rows)
         self.scoring = scoring
         self.learning = Limit("policy pass", "tokens", settings.micro_batch_tokens, self._ran_out)
@@ -118,7 +120,8 @@ class MemoryPlan:
             before: The plan of the run that is resumed (`state`), which is kept if it still fits.
         """
         self._learning_settled = False
-        if before is not None and before["available"] is not None and before["available"] <= free_bytes(self.device):
+        free, available = map(min, zip(*self._of_node((free_bytes(self.device), self._free())), strict=True))
+        if before is not None and before["available"] is not None and before["available"] <= free:
             self.available = before["available"]
             for name in ("rollout", "scoring", "learning"):
                 limit: Limit = getattr(self, name)
@@ -126,7 +129,7 @@ class MemoryPlan:
             self.whole = min(self.learning.value, before["whole"])
             self._learning_settled = before["learning_settled"]
         else:
-            self.available = self._free()
+            self.available = available
             most = min(self.scoring.value, CPU_BATCH_TOKENS) if self.device.type == "cpu" else self.scoring.value
             self.scoring.value = self._most(most, self.costs.scoring) if most else 0
         log.info(
@@ -200,6 +203,8 @@ class MemoryPlan:
     def _free(self) -> int:
         settings, total = self._settings, total_bytes(self.device)
         free = free_bytes(self.device) - settings.margin * total
+        if self.device.type == "cpu":  # processes on a CPU share the machine's memory
+            free /= len(self._of_node(None))
         if settings.limit_gb is not None:
             free = min(free, settings.limit_gb * 1e9 - used_bytes(self.device))
         if self.device.type == "cpu":

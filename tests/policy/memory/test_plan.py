@@ -132,3 +132,32 @@ def test_a_model_that_only_writes_scores_nothing(monkeypatch):
     assert plan.scoring.value == 0
     assert plan.available == 9_700
     assert plan.rows([700] * 40, 8, 100) == 48  # 6 groups of 1,500 bytes
+
+
+def of_two(other):
+    """Another process of the machine beside this one, whose figures are `other`."""
+    return lambda value: [value, value if value is None else other]
+
+
+def settled_beside(monkeypatch, other, before=None, device="cpu"):
+    make_plan(monkeypatch, free=40_300)
+    costs = LineCosts()
+    costs.device = torch.device(device)
+    limit = Limit("scoring pass", "tokens", 100)
+    plan = MemoryPlan(costs, MemorySettings(margin=0), limit, of_node=of_two(other))
+    plan.settle(before)
+    return plan
+
+
+def test_the_plan_of_a_machine_is_the_smallest_of_its_processes(monkeypatch):
+    assert settled_beside(monkeypatch, (7000, 5000), device="meta").available == 5000
+    assert settled_beside(monkeypatch, (90_000, 80_000), device="meta").available == 40_000
+    # on a CPU they share what is free: 20,150 each, less gradients and optimiser state
+    assert settled_beside(monkeypatch, (90_000, 80_000)).available == 19_850
+
+
+def test_a_resumed_plan_has_to_fit_all_processes(monkeypatch):
+    before = make_plan(monkeypatch, free=20_300).state()
+    assert before["available"] == 20_000
+    assert settled_beside(monkeypatch, (20_000, 0), before, "meta").available == 20_000
+    assert settled_beside(monkeypatch, (19_999, 9000), before, "meta").available == 9000

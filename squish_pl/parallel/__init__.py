@@ -1,0 +1,1 @@
+"""Several processes on one run: what they exchange, and how they end together. Imports nothing above it."""
