@@ -102,7 +102,7 @@ def _entry_problems(given: Any) -> list[str]:
         return [f"expected documents, alone or with {', '.join(list(_KINDS)[1:])}, but got {type(given).__name__}"]
     unknown = ", ".join(str(name) for name in given if name not in _KINDS)
     found = [f"expected some of {', '.join(_KINDS)}, but got {unknown}"] if unknown else []
-    found += ["documents: expected documents to read, but got nothing"] if "documents" not in given else []
+    found += ["documents: expected documents to read, but got nothing"] if given.get("documents") is None else []
     for name, (kind, expected) in _KINDS.items():
         value = given.get(name)
         if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):

@@ -383,7 +383,7 @@ def test_entries_that_are_no_sources() -> None:
     sources: list[Any] = [
         "samples",
         7,
-        {"weight": 2, "colour": "red"},
+        {"weight": 2, "colour": "red", "documents": None},
         {"documents": "samples:german", "weight": "2", "budgets": "10%", "min_characters": 1.5, "name": None},
         {"documents": "samples:minutes", "name": "m", "weight": True, "text_field": ["a"]},
         {"documents": "samples:spanish", "weight": -1, "budgets": [5]},
