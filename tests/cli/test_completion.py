@@ -28,7 +28,7 @@ def test_bash_completes_commands_settings_and_values(tmp_path: Path, capsys: pyt
         command = ["bash", "-c", _ASK, "bash", str(tmp_path / "squish.bash"), "squish", *words]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
-    assert {"fit", "validate", "predict", "score", "compare", "meta"} <= set(completed(""))
+    assert {"fit", "validate", "predict", "score", "compare", "meta", "export", "app"} <= set(completed(""))
     assert completed("score", "--doc") == ["--documents", "--document"]
     assert completed("score", "--rule", "") == ["mean", "min"]
     assert completed("fit", "--model.learn.advantage", "") == ["mean", "mean_std"]

@@ -18,7 +18,7 @@ def test_the_commands_with_an_example_each(script, called, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", [script])
     code, out, _ = run_cli(["--help"], capsys)
     assert code == 0
-    for command in ("fit", "validate", "predict", "score", "compare", "meta", "completion"):
+    for command in ("fit", "validate", "predict", "score", "compare", "meta", "export", "app", "completion"):
         assert f"  {called} {command} " in out
     assert out.startswith(f"usage: {called} COMMAND ")
 
