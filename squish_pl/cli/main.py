@@ -183,5 +183,6 @@ def _quieten() -> None:
         ".*Trying to infer the `batch_size`.*",
         ".*module\\(s\\) in eval mode at the start of training.*",
         ".*is_gradient_checkpointing.*",
+        ".*no pre-optimization state was saved.*",
     ):
         warnings.filterwarnings("ignore", pattern)
