@@ -15,7 +15,6 @@ from squish_pl.benchmark.original_rules import NOTE
 from squish_pl.score.original import OriginalTemplate
 from squish_pl.score.scorer import SquishScorer
 
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
