@@ -196,5 +196,6 @@ def _quieten() -> None:
         ".*is_gradient_checkpointing.*",
         ".*`base_model_name_or_path` was renamed.*",
         ".*recommended to use .*sync_dist=True.*",  # figures are those of all processes before they are logged
+        ".*no pre-optimization state was saved.*",
     ):
         warnings.filterwarnings("ignore", pattern)
