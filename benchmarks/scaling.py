@@ -26,7 +26,7 @@ WALL, CPU = "seconds/wall", "seconds/cpu"
 
 
 class Clock(Callback):
-    """Logs each round's wall seconds, and the processor's of the process that needed most: noise is not in those."""
+    """Logs each round's wall seconds, and the processor's of the process that needed most, which know no noise."""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
