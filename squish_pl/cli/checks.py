@@ -121,7 +121,7 @@ def trainer_problems(trainer: Any, environment: Mapping[str, str]) -> list[str]:
 
 def share_problems(batch_size: int, devices: int) -> list[str]:
     """Whether every device has a document of each batch to work on."""
-    if batch_size >= devices:
+    if batch_size >= devices or batch_size < 1:  # that is told by itself
         return []
     return [
         f"data.batch_size must be at least the number of devices, {devices}, but is {batch_size}: every "

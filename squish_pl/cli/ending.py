@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from squish_pl.cli.class_hints import with_hint
-from squish_pl.errors import SquishError
+from squish_pl.errors import SquishError, without_credentials
 from squish_pl.parallel import ending, processes
 
 _PATIENCE = 8.0  #: seconds; most often the first process has the same problem, says it, and takes the others with it
@@ -86,7 +86,7 @@ def _fail(message: str) -> int:
         return _say(f"process 1 of {count}: {message}" if alone else message)
     if not heard and processes.size() == 1:  # not connected yet
         time.sleep(_PATIENCE)
-        print(f"error: process {rank + 1}: {message}", file=sys.stderr)
+        print(f"error: process {rank + 1}: {without_credentials(message)}", file=sys.stderr)
         return 2
     return 0
 
@@ -95,7 +95,7 @@ def _say(message: str) -> int:
     """The first process says it for all."""
     if own_rank():
         return 0
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {without_credentials(message)}", file=sys.stderr)
     return 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,10 @@ def test_the_model_writes_before_and_after(open_page: Open, bench: Workbench) ->
     said = page.locator("#writers .said").evaluate_all("all => all.map((one) => one.textContent)")
     assert said == [SUMMARY, before, after]
     page.locator("#writers label").nth(2).click()
-    assert page.locator("#summary").text_content() == after.strip()
+    shown = re.sub(
+        r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", after.strip()
+    )  # a random model writes control characters too
+    assert page.locator("#summary").text_content() == shown
     # they were written of this document: with another one they are gone
     page.get_by_label("Document", exact=True).fill(TEXT + " More.")
     page.wait_for_function("() => document.querySelectorAll('#writers label').length === 1")

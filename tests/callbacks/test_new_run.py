@@ -15,7 +15,7 @@ from squish_pl.callbacks import AdapterCheckpoint
 
 @pytest.fixture
 def trainer() -> Any:
-    return SimpleNamespace(ckpt_path=None, fast_dev_run=False, limit_val_batches=1.0)
+    return SimpleNamespace(is_global_zero=True, ckpt_path=None, fast_dev_run=False, limit_val_batches=1.0)
 
 
 def test_a_new_run_knows_nothing_of_the_best_of_the_one_before(trainer: Any, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_samples_have_two_splits_without_a_common_article() -> None:
     train, validation = texts_of("samples"), texts_of("samples", "validation")
     assert (len(set(train)), len(set(validation))) == (30, 10)
     assert not set(train) & set(validation)
-    assert set(next(iter(open_source("samples")))) == {"text", "timestamp", "url"}
+    assert set(next(iter(open_source("samples")))) == {"text", "highlights", "timestamp", "url"}
 
 
 def refused(spec: str | Path, *parts: str) -> None:

@@ -103,9 +103,11 @@ def test_another_good_one_and_its_mistakes(tiny_model_folder, tmp_path, capsys):
 
 
 def test_documents_without_highlights_end_in_one_message(tiny_model_folder, tmp_path, capsys):
-    code, out, err = run_cli([*arguments(tiny_model_folder, tmp_path), "--documents", "samples"], capsys)
+    documents = tmp_path / "plain.txt"
+    documents.write_text("A whistle sounded at six. The yard had been silent for seven weeks. " * 8)
+    code, out, err = run_cli([*arguments(tiny_model_folder, tmp_path), "--documents", str(documents)], capsys)
     assert code == 2
-    assert "no document of samples has a field `highlights`: take documents that have" in " ".join(err.split())
+    assert f"no document of {documents} has a field `highlights`: take documents that have" in " ".join(err.split())
     assert not out
 
 

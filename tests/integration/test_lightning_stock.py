@@ -119,7 +119,7 @@ def test_slurm_with_two_tasks_is_one_message(tiny_model_folder, tmp_path, capsys
     monkeypatch.setenv("SLURM_NTASKS", "2")
     code, _, err = run(tiny_model_folder, tmp_path, capsys)
     assert code == 2
-    assert "submit it with --ntasks 1" in err
+    assert "--ntasks-per-node=2" in err
 
 
 def test_a_run_says_once_how_many_parameters_learn(tiny_model_folder, tmp_path, capsys, caplog):

@@ -87,7 +87,7 @@ def expand(key: str) -> list[str]:
     if key.startswith(("val/squish_low", "val/squish_high")):
         keys = [key.replace("squish", kind) for kind in ("squish", "novel", "lead", "lead_novel")]
     apart = "val/audit_", "entropy/", "warm/", "rollout/thought", "rollout/summary_"
-    if "<" in key or key.startswith(apart) or key == "reward/length_factor":
+    if "<" in key or key.startswith(apart) or key in ("reward/length_factor", "seconds/waiting"):
         return []  # the default component is called squish; those of measures and settings have tests of their own
     return [k.replace("@B", f"@{budget}") for k in keys for budget in ("10%", "20 tokens")]
 

@@ -131,7 +131,7 @@ def test_a_budget_of_a_source_must_fit_into_the_cap(tiny_model_folder: Path, tmp
     arguments = ["fit", *tiny_arguments(tiny_model_folder, tmp_path), f"--data.documents={json.dumps(documents)}"]
     code, _, err = run_cli(arguments, capsys)
     assert code == 2
-    assert "model.rollout.max_new_tokens is 80, but a summary of 100 tokens and its closing tag take 101" in err
+    assert "model.rollout.max_new_tokens is 82, but a summary of 100 tokens and its closing tag take 101" in err
 
 
 def test_all_sources_are_predicted(tiny_model_folder: Path, tmp_path: Path, capsys: Any) -> None:

@@ -195,7 +195,7 @@ class Script:
     def __init__(self, rows):
         self.rows, self.step = rows, 0
 
-    def __call__(self, logits, temperature, generators, group_size, left):
+    def __call__(self, logits, temperature, numbers, group_size, left, top_k):
         drawn = torch.tensor([self.rows[i][min(self.step, len(self.rows[i]) - 1)] for i in left.tolist()])
         self.step += 1
         return drawn, torch.full((len(drawn),), -0.5), torch.full((len(drawn),), float(self.step))
