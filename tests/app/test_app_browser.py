@@ -116,7 +116,7 @@ def test_the_model_writes_before_and_after(open_page: Open, bench: Workbench) ->
     page.locator("#writers label").nth(2).click()
     shown = re.sub(
         r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", after.strip()
-    )  # a random model writes control characters too
+    )
     assert page.locator("#summary").text_content() == shown
     # they were written of this document: with another one they are gone
     page.get_by_label("Document", exact=True).fill(TEXT + " More.")

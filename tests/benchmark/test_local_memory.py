@@ -145,6 +145,6 @@ def test_the_padded_way_holds_a_prompt_for_every_row() -> None:
     for passes in (SharedPrefixPasses(backbone.policy), PaddedPasses(backbone.policy)):
         backbone.policy.passes = passes
         needed[passes.name] = costs.rollout(3, 100, 6, 10)
-    # two more prompts in the prefill, three more prompts' keys and values, and half of one of the two layers' while rows leave
+    # two more prompts in the prefill, three more prompts' keys and values, and half of a layer's while rows leave
     kept = 3 * 100 * costs.cache_bytes
     assert needed["padded"] - needed["shared_prefix"] == int(2 * 100 * costs._forward) + kept + kept // 4
