@@ -114,9 +114,7 @@ def test_the_model_writes_before_and_after(open_page: Open, bench: Workbench) ->
     said = page.locator("#writers .said").evaluate_all("all => all.map((one) => one.textContent)")
     assert said == [SUMMARY, before, after]
     page.locator("#writers label").nth(2).click()
-    shown = re.sub(
-        r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", after.strip()
-    )
+    shown = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", after.strip())
     assert page.locator("#summary").text_content() == shown
     # they were written of this document: with another one they are gone
     page.get_by_label("Document", exact=True).fill(TEXT + " More.")
