@@ -131,12 +131,13 @@ class PostgresDatabase(Database):
         """Does work in a transaction, on a new connection where the last one was lost."""
         import sqlalchemy
 
-        deadline = time.monotonic() + self._patience
+        deadline: float | None = None  # from the first failure on: a process may have stood still before
         while True:
             try:
                 with self._engine.begin() as self._connection:
                     return work()
             except sqlalchemy.exc.OperationalError as error:
+                deadline = time.monotonic() + self._patience if deadline is None else deadline
                 if time.monotonic() >= deadline:
                     raise self._unusable(error) from None
                 time.sleep(_TRY_AGAIN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
@@ -102,6 +103,27 @@ def test_a_server_that_is_started_anew_is_waited_for(server: PostgresServer, add
         store.put_scores("r", {ScoreKey("d", "5%", "two"): SCORE})
         again.join()
         assert len(store.scores("r", [ScoreKey("d", "5%", name) for name in ("one", "two")])) == 2
+
+
+@needs_server
+def test_a_connection_that_was_lost_long_after_its_work_began_is_made_again(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_database, "PATIENCE", 5.0)
+    database, other, tried = PostgresDatabase(address, []), PostgresDatabase(address, []), []
+
+    def work() -> int:
+        (mine,) = database.execute("SELECT pg_backend_pid()").fetchone()
+        tried.append(mine)
+        if len(tried) == 1:  # as a process that stood still, until the server lost its patience
+            time.sleep(6)
+            other.read("SELECT pg_terminate_backend(?)", (mine,))
+        return int(database.execute("SELECT 7").fetchone()[0])
+
+    assert database.exclusively(work) == 7
+    assert len(tried) == 2
+    for one in (database, other):
+        one.close()
 
 
 @needs_server

@@ -258,7 +258,7 @@ def test_kills_on_a_server(tiny_model_folder, tmp_path, server, monkeypatch) -> 
     contenders = ["Opening", local(tiny_model_folder), endpoint(server)]
     whole = write_config(tmp_path / "whole", SLOW, tiny_model_folder, contenders)
     ended(started(whole, 1, "--budgets", '["40%"]'))
-    expected, tried = files(tmp_path / "whole"), 10
+    expected, tried = files(tmp_path / "whole"), 6
     with postgres_server() as database:
         for number in range(tried):
             draw = random.Random(number)
