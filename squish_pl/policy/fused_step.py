@@ -69,10 +69,12 @@ class _Layer:
     def __init__(self, layer: Any) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         self._norms = layer.input_layernorm, layer.post_attention_layernorm
-        self._qkv = _Grouped([attention.q_proj, attention.k_proj, attention.v_proj])
+        size = int(attention.head_dim)
+        # whole heads in all, so that one norm takes what the product gives as it lies
+        self._qkv = _Grouped([attention.q_proj, attention.k_proj, attention.v_proj], size)
         self._gate_up = _Grouped([mlp.gate_proj, mlp.up_proj])
         self._o, self._down = _Added(attention.o_proj), _Added(mlp.down_proj)
-        self._act, self._scale, self._size = mlp.act_fn, float(attention.scaling), int(attention.head_dim)
+        self._act, self._scale, self._size = mlp.act_fn, float(attention.scaling), size
         self._heads, self._key_heads = (size // self._size for size in self._qkv.sizes[:2])
         self._eps = 0.0
         self.angle_weights: Tensor | None = None  #: [Hq + Hkv, D], the weights of the norms of queries and keys
@@ -86,34 +88,44 @@ class _Layer:
             self.angle_weights = torch.cat(rows)
 
     def __call__(self, number: int, hidden: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
-        qkv = self._qkv(_norm(self._norms[0], hidden)).unflatten(1, (-1, self._size))
+        heads = self._qkv(_norm(self._norms[0], hidden)).unflatten(1, (-1, self._size))
         turned, half = self._heads + self._key_heads, self._size // 2
-        qk = qkv[:, :turned]
-        plain = qk.clone(memory_format=torch.contiguous_format)
+        qk, kv = heads[:, :turned], heads[:, self._heads : turned + self._key_heads]
         if self.angle_weights is not None:
-            plain = rms_norm(plain, (self._size,), None, self._eps)
+            plain = rms_norm(heads, (self._size,), None, self._eps)[:, :turned]
+        else:
+            plain = qk.clone()
         torch.mul(plain, cos, out=qk)
         qk[..., :half].addcmul_(plain[..., half:], sin[..., :half], value=-1)
         qk[..., half:].addcmul_(plain[..., :half], sin[..., half:])
-        out = attend(number, qkv[:, : self._heads], qkv[:, self._heads :], self._scale)
+        out = attend(number, heads[:, : self._heads], kv, self._scale)
         hidden = self._o(hidden, out.flatten(1))
-        gate, up = self._gate_up(_norm(self._norms[1], hidden)).split(self._gate_up.sizes, dim=1)
+        gate, up, *_ = self._gate_up(_norm(self._norms[1], hidden)).split(self._gate_up.columns, dim=1)
         return self._down(hidden, self._act(gate) * up)
 
 
 class _Grouped:
-    """Linear layers that read the same input: [R, in] -> [R, all their outputs side by side]."""
+    """Linear layers that read the same input: [R, in] -> [R, all their outputs side by side, and columns to ignore].
 
-    def __init__(self, layers: Sequence[nn.Module]) -> None:
+    Args:
+        layers: With adapters or without.
+        multiple: Of how many columns the result shall be.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], multiple: int = 1) -> None:
         bases, adapters = zip(*map(_parts, layers), strict=True)
         self.sizes = [base.out_features for base in bases]
         self._out = sum(self.sizes)
         ranks = [0 if adapter is None else adapter[0].shape[0] for adapter in adapters]
-        self._weight = _side_by_side(bases, sum(ranks))
+        self._inner = slice(self._out, self._out + sum(ranks))
+        more = sum(ranks) + -(self._out + sum(ranks)) % multiple
+        self.columns = [*self.sizes, more]
+        self._weight = _side_by_side(bases, more)
+        self._weight[self._out :] = 0
         self._bias = None
         if any(base.bias is not None for base in bases):
             parts = [self._weight.new_zeros(base.out_features) if base.bias is None else base.bias for base in bases]
-            self._bias = torch.cat([*parts, self._weight.new_zeros(sum(ranks))])
+            self._bias = torch.cat([*parts, self._weight.new_zeros(more)])
         self._b = self._weight.new_zeros(self._out, sum(ranks)) if sum(ranks) else None
         row = column = 0
         for size, rank, adapter in zip(self.sizes, ranks, adapters, strict=True):
@@ -125,8 +137,9 @@ class _Grouped:
 
     def __call__(self, x: Tensor) -> Tensor:
         y = x @ self._weight.T if self._bias is None else torch.addmm(self._bias, x, self._weight.T)
-        out = y[:, : self._out]
-        return out if self._b is None else out.addmm_(y[:, self._out :], self._b.T)
+        if self._b is not None:
+            y[:, : self._out].addmm_(y[:, self._inner], self._b.T)
+        return y
 
 
 class _Added:

@@ -165,8 +165,7 @@ class Card(TorchDispatchMode):
             with self._watched():  # an operator of the program's own: what it does is looked at
                 return OPDEFS[func._schema.name]._init_fn(*args, **kwargs)
         if name in _SPECIAL:
-            self.launches[name] += 1
-            return tree_map(self._wrapped, _SPECIAL[name](*args, **kwargs))
+            return self.special(name, args, kwargs)
         if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"):
             with self._watched():
                 return func.decompose(*args, **kwargs)
@@ -174,6 +173,11 @@ class Card(TorchDispatchMode):
             return getattr(self, name)(func, args, kwargs)
         self._check(name, args, leaves, kwargs)
         return self._compute(func, name, args, kwargs)
+
+    def special(self, name, args, kwargs):
+        """An operator that only a card has."""
+        self.launches[name] += 1
+        return tree_map(self._wrapped, _SPECIAL[name](*args, **kwargs))
 
     def _compute(self, func, name, args, kwargs):
         inner_args, inner_kwargs = tree_map(lambda x: x.inner if isinstance(x, CardTensor) else x, (args, kwargs))
@@ -277,6 +281,9 @@ class _Functions(TorchFunctionMode):
             if q.dtype in HALF and kwargs.get("attn_mask") is None:
                 causal, scale = kwargs.get("is_causal", False), kwargs.get("scale")
                 return aten._scaled_dot_product_flash_attention(q, k, v, 0.0, causal, scale=scale)[0]
+        if func in (torch.rms_norm, torch.nn.functional.rms_norm) and isinstance(args[0], CardTensor):
+            # one kernel on a card; a build without it takes the operator apart before it comes to be seen
+            return Card.now.special("_fused_rms_norm", args, kwargs)
         return func(*args, **kwargs)
 
 
@@ -327,11 +334,12 @@ def _flash_of_rows(q, k, v, before_q, before_k, most_q, most_k, p, causal, debug
     return out, lse, nothing, nothing.clone(), out.new_empty(0)
 
 
-def _rms_norm(x, shape, weight, eps):
+def _rms_norm(x, shape, weight=None, eps=None):
+    if not x.is_contiguous():
+        Card.now.launches["clone"] += 1
     wide = x.inner.float()
-    scale = torch.rsqrt(wide.pow(2).mean(dim=-1, keepdim=True) + eps)
-    out = wide * scale if weight is None else wide * scale * weight.inner.float()
-    return out.to(x.dtype), scale
+    out = wide * torch.rsqrt(wide.pow(2).mean(dim=-1, keepdim=True) + eps)
+    return (out if weight is None else out * weight.inner.float()).to(x.dtype)
 
 
 _SPECIAL = {
