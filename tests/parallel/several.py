@@ -38,8 +38,12 @@ BUDGETS = ["60%", "90%"]
 def write_documents(folder: Path) -> Path:
     draw, path = random.Random(5), folder / "documents.jsonl"
     words = ["ferry", "goat", "council", "pass", "snow", "chess", "bakery", "hill", "crown", "dawn", "night", "street"]
-    lines = [" ".join(draw.choices(words, k=draw.randint(4, 14))) + f" {i}." for i in range(60)]
-    path.write_text("\n".join(json.dumps({"text": line}) for line in lines))
+    texts = [" ".join(draw.choices(words, k=draw.randint(4, 14))) + f" {i}." for i in range(60)]
+    # two of three come with a summary
+    records = [
+        {"text": text, "highlights": " ".join(text.split()[:2]) + "." if i % 3 else ""} for i, text in enumerate(texts)
+    ]
+    path.write_text("\n".join(map(json.dumps, records)))
     return path
 
 

@@ -63,21 +63,27 @@ def test_two_processes_end_in_the_adapter_of_one(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [2, 3, 5])
 @pytest.mark.parametrize(
-    ("module", "batch_size"),
+    ("devices", "batch_size", "module"),
     [
-        (HARD, 5),
-        (make_module, 7),
-        (partial(make_module, entropy=EntropyBonus("120%", step=0.05)), 6),
-        (partial(make_module, warm_start=WarmStartSettings(rounds=3, source="highlights", least_used=0.1)), 5),
+        pytest.param(3, 5, HARD, id="control"),
+        pytest.param(2, 7, make_module, id="plain"),
+        pytest.param(5, 7, make_module, id="more-than-documents-to-validate"),
+        pytest.param(3, 6, partial(make_module, entropy=EntropyBonus("120%", step=0.05)), id="bonus"),
     ],
-    ids=["control", "plain", "bonus", "highlights"],
 )
-def test_so_do_more(folder: Path, module: Any, batch_size: int, devices: int) -> None:
+def test_so_do_more(folder: Path, devices: int, batch_size: int, module: Any) -> None:
     (alone,) = run(1, fit, folder, folder, "alone", 1, module=module, batch_size=batch_size)
     parts = run(devices, fit, folder, folder, f"of-{devices}", devices, module=module, batch_size=batch_size)
     assert_equal(alone, parts)
+
+
+@pytest.mark.slow
+def test_summaries_that_some_documents_have_are_learnt_alike(folder: Path) -> None:
+    module = partial(make_module, warm_start=WarmStartSettings(rounds=3, source="highlights", least_used=0.1))
+    (alone,) = run(1, fit, folder, folder, "given", 1, module=module)
+    assert_equal(alone, run(2, fit, folder, folder, "given-2", 2, module=module))
+    assert any(0 < figures["warm/documents"] < 1 for figures in alone["rounds"])
 
 
 @pytest.mark.slow
