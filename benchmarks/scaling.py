@@ -1,6 +1,7 @@
 """Whole rounds of a run in one process and in several, started as a user would, each with one thread on a CPU.
 
-python benchmarks/scaling.py --config smollm2.yaml --devices '[1, 2]' --rounds 4 --settings '["--data.batch_size=4"]'
+python benchmarks/scaling.py --config smollm2.yaml --devices '[1, 2]' --rounds 4 \
+        --settings '["--data.batch_size=4", "--model.warm_start.rounds=0"]'
 """
 
 from __future__ import annotations
