@@ -159,23 +159,16 @@ class Claims:
         ((before,),) = self.database.read(query, (job, self.place, self._now()))
         return int(before) == 0
 
-    def leave(self) -> bool:
-        """Gives back what is claimed, for others to take at once.
+    def leave(self) -> None:
+        """Gives back what is claimed, for others to take at once."""
 
-        Returns:
-            Whether no other worker is left in the store.
-        """
-
-        def work() -> bool:
+        def work() -> None:
             self.database.execute("UPDATE portions SET worker = NULL WHERE worker = ?", (self.worker,))
             self.database.execute("DELETE FROM joined WHERE worker = ?", (self.worker,))
             self.database.execute("DELETE FROM workers WHERE worker = ?", (self.worker,))
-            found = self.database.execute(f"SELECT count(*) FROM workers WHERE worker IN {_ALIVE}", (self._now(),))
-            return bool(found.fetchone()[0] == 0)
 
         self._mine.clear()
-        self.bury()
-        return self.database.exclusively(work)
+        self.database.exclusively(work)
 
     def _renew(self) -> None:
         self.database.execute(

@@ -120,7 +120,6 @@ class Crew:
         self._claims = Claims(store.database.twin(), place=place.rank, lease=lease)
         self._stopped = threading.Event()
         self._alive = threading.Thread(target=self._live, args=(store.database,), daemon=True)
-        self.is_last = False  #: after leaving: whether no other process was left
 
     def __enter__(self) -> Crew:
         self._claims.renew()
@@ -131,7 +130,7 @@ class Crew:
         self._stopped.set()
         self._alive.join()
         try:
-            self.is_last = self._claims.leave()
+            self._claims.leave()
         except SquishError:
             if exception[0] is None:
                 raise  # or the first error would be hidden by one that it has caused

@@ -76,5 +76,9 @@ class Database(abc.ABC):
         """What to say, and to do, where something stored cannot be read."""
 
     @abc.abstractmethod
+    def remove(self) -> None:
+        """Closes the connection, and removes what is stored, unless another has it open."""
+
+    @abc.abstractmethod
     def close(self) -> None:
         """Closes the connection."""

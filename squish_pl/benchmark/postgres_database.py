@@ -108,6 +108,9 @@ class PostgresDatabase(Database):
     def damaged(self, reason: str) -> DataError:
         return DataError(f"the store {self.name} is damaged ({reason}): restore a copy, or name another database")
 
+    def remove(self) -> None:
+        self.close()  # only a file is made for one piece of work
+
     def close(self) -> None:
         self._engine.dispose()
 

@@ -38,16 +38,8 @@ class SqliteDatabase(Database):
                 f"cannot make the folder {self.path.parent} for the store: {error.strerror}; name another path"
             ) from None
         with self._clear_errors():
-            # autocommit: a transaction is one statement, or begins in so many words
-            self._connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
-            try:
-                if tables is None:
-                    self.execute("PRAGMA synchronous = NORMAL")
-                else:
-                    self._open(tables)
-            except BaseException:
-                self._connection.close()
-                raise
+            while not self._connect(tables):
+                pass
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
         return self._connection.execute(sql, values)
@@ -78,8 +70,45 @@ class SqliteDatabase(Database):
     def close(self) -> None:
         self._connection.close()
 
-    def _open(self, tables: Sequence[str]) -> None:
-        self._check_and_make(tables)
+    def remove(self) -> None:
+        """Closes the file and removes it, unless another has it open."""
+        try:
+            self.execute("PRAGMA busy_timeout = 0")
+            self.execute("PRAGMA journal_mode = DELETE")  # the log goes only where there is no other connection
+            self.execute("BEGIN EXCLUSIVE")
+            self.path.unlink(missing_ok=True)
+        except sqlite3.OperationalError:
+            pass
+        finally:
+            self._connection.close()
+
+    def _connect(self, tables: Sequence[str] | None) -> bool:
+        """Opens the file; False where another process has removed it in the meantime."""
+        before = _inode(self.path)
+        # autocommit: a transaction is one statement, or begins in so many words
+        self._connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
+        opened = _inode(self.path)
+        try:
+            if tables is None:
+                self.execute("PRAGMA synchronous = NORMAL")
+                return True
+            self._check_and_make(tables)
+            is_there = opened is not None and before in (None, opened) and _inode(self.path) == opened
+            if is_there:
+                self._open()  # from now on nobody removes it
+            else:
+                self._connection.close()
+        except sqlite3.OperationalError:
+            self._connection.close()
+            if _inode(self.path) == opened:
+                raise
+            return False  # an error because it is gone
+        except BaseException:
+            self._connection.close()
+            raise
+        return is_there
+
+    def _open(self) -> None:
         self._use_write_ahead_log()
         self.execute("PRAGMA synchronous = FULL")  # a put outlives a power cut too, not only a killed process
         (found,) = self.execute("PRAGMA quick_check(1)").fetchone()
@@ -145,3 +174,10 @@ class SqliteDatabase(Database):
             if "not a database" in str(error):
                 raise DataError(f"{self.path} is no SQLite file, so no store of the benchmark: name another") from None
             raise self.damaged(str(error).splitlines()[0]) from None
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None

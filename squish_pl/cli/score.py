@@ -144,9 +144,9 @@ def score(
         return
     place = store or str(Path(f"{output}.sqlite").expanduser())
     with stop_message(), Store(place) as kept:
-        is_last = share(what, work, kept, where, lease, [output, report], write)
-    if not store and is_last:
-        Path(place).unlink(missing_ok=True)
+        share(what, work, kept, where, lease, [output, report], write)
+        if not store:
+            kept.database.remove()  # by the last one
 
 
 class _Given(NamedTuple):

@@ -40,7 +40,7 @@ def share(
     lease: float,
     outputs: Sequence[str | None],
     show: Callable[[Findings], None],
-) -> bool:
+) -> None:
     """Does the work, together with all who do the same on this store; one of them shows the findings.
 
     Args:
@@ -51,9 +51,6 @@ def share(
         lease: Seconds after which others take over from a process that gives no sign of life.
         outputs: Where the findings go, by which the same work is told apart from work for others.
         show: Shows and writes them; called in the first process, by its rank, or in one that has outlived it.
-
-    Returns:
-        Whether no other process is left in the store.
     """
     with Crew(store, Place.of(os.environ), lease) as crew:
         name = run_name(what, work, device, outputs)
@@ -61,7 +58,6 @@ def share(
         scored = carry_out(what, work, store, device, crew)
         if not crew.once(name, lambda: show(findings_of(what, work, scored, store, device))):
             print("done: another process has written the results")
-    return crew.is_last
 
 
 def lease_problems(lease: float) -> list[str]:

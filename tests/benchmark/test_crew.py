@@ -104,24 +104,21 @@ def test_the_error_of_one_leaves_its_work_to_the_other(tmp_path: Path) -> None:
 
 def test_one_does_what_is_done_once(tmp_path: Path) -> None:
     told: list[str] = []
-    did, last = {}, {}
+    did = {}
     all_here = threading.Barrier(3)
 
     def process(name: str, rank: int) -> Callable[[], None]:
         def run() -> None:
-            with Store(tmp_path / "s.sqlite") as store:
-                with Crew(store, Place(rank)) as crew:
-                    crew.join_once("results")
-                    all_here.wait(60)
-                    did[name] = crew.once("results", lambda: told.append(name))
-                last[name] = crew.is_last
+            with Store(tmp_path / "s.sqlite") as store, Crew(store, Place(rank)) as crew:
+                crew.join_once("results")
+                all_here.wait(60)
+                did[name] = crew.once("results", lambda: told.append(name))
 
         return run
 
     at_once(process("c", 2), process("a", 0), process("b", 1))
     assert told == ["a"]
     assert did == {"a": True, "b": False, "c": False}
-    assert sum(last.values()) == 1
 
 
 def test_results_that_one_cannot_write_are_written_by_another(tmp_path: Path) -> None:

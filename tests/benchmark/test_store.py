@@ -462,6 +462,34 @@ def test_a_store_from_before_claims_gets_room_for_them(tmp_path: Path) -> None:
         assert store.answers(Named(), [task()]) == {task(): written("x")}
 
 
+def test_a_file_is_removed_by_the_last_one_that_has_it_open(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite"
+    one, two = Store(path), Store(path)
+    one.put_scores("r", {ScoreKey("d", "10%", "s"): SCORE})
+    one.database.remove()
+    assert len(two.scores("r", [ScoreKey("d", "10%", "s")])) == 1
+    two.database.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_removed_while_it_is_opened_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.sqlite"
+    first, make, made = Store(path), SqliteDatabase._check_and_make, []
+
+    def remove_before(self: SqliteDatabase, tables: Sequence[str]) -> None:
+        if not made:
+            first.database.remove()  # by another process, between our opening of the file and the first look at it
+        made.append(make(self, tables))  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr(SqliteDatabase, "_check_and_make", remove_before)
+    with Store(path) as store, Store(path) as other:
+        store.put_scores("r", {ScoreKey("d", "10%", "s"): SCORE})
+        assert len(other.scores("r", [ScoreKey("d", "10%", "s")])) == 1
+    assert len(made) == 3
+
+
 def test_damaged_evidence_is_one_message(tmp_path: Path) -> None:
     path = tmp_path / "s.sqlite"
     with Store(path) as store:
