@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("inspect_ai")
 
 import inspect_ai
-from inspect_ai.model import ModelOutput, get_model
+from inspect_ai.model import Model, ModelOutput, ModelUsage, get_model
 
 from squish_pl.integrations.inspect import squish, summary_dataset
 from squish_pl.integrations.reward import shared_reward
@@ -23,6 +23,14 @@ def settings(tiny_model_folder: Path) -> dict[str, Any]:
     return {"base": str(tiny_model_folder), "device": "cpu"}
 
 
+def fixed_model(answers: list[str]) -> Model:
+    """Gives answers in turn, with their usage: the model would count tokens with a vocabulary from the network."""
+    outputs = [ModelOutput.from_content("mockllm/model", text) for text in answers]
+    for output in outputs:
+        output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
+    return get_model("mockllm/model", custom_outputs=outputs, memoize=False)
+
+
 def evaluate(model: Any, settings: dict[str, Any], budgets: list[str], folder: Path) -> Any:
     task = inspect_ai.Task(dataset=summary_dataset([DOCUMENT], budgets, **settings), scorer=squish(**settings))
     (log,) = inspect_ai.eval(task, model=model, log_dir=str(folder), display="none", max_tokens=4)
@@ -32,9 +40,7 @@ def evaluate(model: Any, settings: dict[str, Any], budgets: list[str], folder: P
 
 def test_scores_and_their_mean(settings: dict[str, Any], tmp_path: Path) -> None:
     answers = ["<summary>Ada wrote.</summary>", "Sure! <summary>built</summary>", "no tags"]
-    outputs = [ModelOutput.from_content("mockllm/model", text) for text in answers]
-    model = get_model("mockllm/model", custom_outputs=outputs)
-    log = evaluate(model, settings, ["20%", "30%", "40%"], tmp_path)
+    log = evaluate(fixed_model(answers), settings, ["20%", "30%", "40%"], tmp_path)
     given = {sample.metadata["budget"]: sample.scores["squish"] for sample in log.samples}
     by_answer = {score.answer: score for score in given.values()}
     scorer = shared_reward(**settings).scorer
@@ -61,6 +67,6 @@ def test_two_samples_of_a_local_model(settings: dict[str, Any], tiny_model_folde
 
 def test_metadata_without_a_document(settings: dict[str, Any], tmp_path: Path) -> None:
     task = inspect_ai.Task(dataset=[inspect_ai.dataset.Sample(input="?")], scorer=squish(**settings))
-    (log,) = inspect_ai.eval(task, model="mockllm/model", log_dir=str(tmp_path), display="none")
+    (log,) = inspect_ai.eval(task, model=fixed_model(["Ada"]), log_dir=str(tmp_path), display="none")
     assert log.status == "error"
     assert "hold 'document', but it has nothing" in log.error.message

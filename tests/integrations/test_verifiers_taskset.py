@@ -65,7 +65,8 @@ def test_two_episodes(endpoint: str, tiny_model_folder: Path, tmp_path: Path, mo
     task = {"measure": "squish", "base": str(tiny_model_folder), "device": "cpu"}
     name = "squish_taskset_plugin"
     taskset = {"id": name, "documents": str(path), "most": 1, "budgets": ["20%", "30%"], "task": task}
-    config = vf.SingleAgentEnvConfig.model_validate({"taskset": taskset, "agent": {"harness": {"id": name}}})
+    agent = {"harness": {"id": name}, "runtime": {"type": "subprocess"}}
+    config = vf.SingleAgentEnvConfig.model_validate({"taskset": taskset, "agent": agent})
     env = vf.SingleAgentEnv(config)
     context = vf.ModelContext(model="fixed", client=vf.EvalClientConfig(base_url=endpoint, api_key_var="NO_KEY"))
 
