@@ -23,7 +23,6 @@ config = GRPOConfig(
     num_generations=4,
     per_device_train_batch_size=4,
     max_completion_length=80,
-    generation_kwargs={"stop_strings": ["</summary>"]},
     use_cpu=True,
     bf16=False,
     logging_steps=1,
