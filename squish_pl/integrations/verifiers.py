@@ -59,7 +59,7 @@ class SquishTask(vf.Task[SummaryData, vf.State, SquishTaskConfig]):
     """Write a summary of one document."""
 
     @vf.reward
-    async def score(self, trace: vf.Trace) -> dict[str, float]:  # logged under the measure's name
+    async def earned(self, trace: vf.Trace) -> dict[str, float]:  # `score` is the task's; logged by measure
         """What the last answer earns."""
         return {_reward(self.config).name: (await self._graded(trace)).reward}
 
