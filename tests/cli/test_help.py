@@ -38,7 +38,7 @@ def test_fit_begins_with_ten_settings_and_their_values(capsys):
     shown = [line.split()[0].removeprefix("--") for line in out.splitlines() if line.startswith("  --")]
     assert shown == list(SETTINGS)
     assert "--model.rollout.group_size 8\n" in out
-    assert "--model.rollout.budgets 10%, 20%\n" in out
+    assert "--model.rollout.budgets 10%\n" in out
     assert "--checkpoint.dirpath checkpoints/smollm2\n" in out
     code, out, _ = run_cli(["fit", "-h"], capsys)
     assert code == 0
