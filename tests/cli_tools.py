@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
 from squish_pl.cli.main import main
 
 
@@ -34,6 +36,14 @@ def tiny_arguments(model: Path, folder: Path, rounds: int = 2) -> list[str]:
         f"--trainer.max_steps={rounds}",
         "--trainer.val_check_interval=2",
     ]
+
+
+def dashboard(folder: Path) -> EventAccumulator:
+    """What the only run in a folder of `tiny_arguments` has shown in TensorBoard."""
+    (file,) = (folder / "runs").rglob("events.out*")
+    found = EventAccumulator(str(file.parent))
+    found.Reload()
+    return found
 
 
 def run_cli(arguments: list[str], capsys) -> tuple[int, str, str]:

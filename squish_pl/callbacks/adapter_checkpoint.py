@@ -20,9 +20,10 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from squish_pl.budget import Budget
 from squish_pl.callbacks.card import model_card
-from squish_pl.callbacks.results import RESULTS, RunResults, write_results
+from squish_pl.callbacks.results import RunResults, write_results
 from squish_pl.callbacks.run_folder import CHECKPOINT, adapter_round, set_aside, take_over
 from squish_pl.data.settings import order_of
+from squish_pl.data.summaries import RESULTS
 from squish_pl.errors import report_problems
 from squish_pl.files import recover_folder
 from squish_pl.module import SquishModule

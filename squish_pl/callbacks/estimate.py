@@ -40,7 +40,8 @@ def rounds_left(trainer: Trainer | None, module: SquishModule) -> int | None:
     """Rounds up to the limit on optimiser steps; None without one."""
     if trainer is None or trainer.max_steps < 0:
         return None
-    return max(0, -(-(trainer.max_steps - trainer.global_step) // module.learn.policy_passes))
+    passes, rounds_of = module.learn.policy_passes, module.warm_start.rounds_of
+    return max(0, rounds_of(trainer.max_steps, passes) - rounds_of(trainer.global_step, passes))
 
 
 def in_words(seconds: float) -> str:

@@ -22,7 +22,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from squish_pl.data.summaries import RESULTS as RESULTS
 from squish_pl.files import written_whole
 from squish_pl.rl.validation import SHARES, Validated, budgets_of
 

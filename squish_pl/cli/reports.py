@@ -14,7 +14,8 @@ from rich.text import Text
 
 from squish_pl.callbacks.about import judge
 from squish_pl.callbacks.adapter_checkpoint import AdapterCheckpoint
-from squish_pl.callbacks.results import RESULTS, shared_budgets
+from squish_pl.callbacks.results import shared_budgets
+from squish_pl.data.summaries import RESULTS
 from squish_pl.module import SquishModule
 from squish_pl.rl.validation import estimate_of, keys_of
 from squish_pl.score.baselines import lead_key

@@ -9,6 +9,7 @@ from squish_pl.callbacks import Throughput
 from squish_pl.callbacks.estimate import Estimate, in_words, rounds_left
 from squish_pl.rl.learner import LearnSettings
 from squish_pl.rl.phases import POLICY, ROLLOUT, SCORING, PhaseClock
+from squish_pl.rl.warm_start import WarmStartSettings
 
 
 def test_a_round_of_set_seconds_and_tokens():
@@ -52,6 +53,8 @@ def test_after_three_rounds_a_run_tells_how_long_it_will_take(caplog):
 
 
 def test_rounds_left_follow_from_the_optimiser_steps():
-    module = SimpleNamespace(learn=LearnSettings(policy_passes=4))
+    module = SimpleNamespace(learn=LearnSettings(policy_passes=4), warm_start=WarmStartSettings())
     left = [rounds_left(SimpleNamespace(max_steps=m, global_step=12), module) for m in (4000, 13, 12, 8, -1)]
     assert left == [997, 1, 0, 0, None]
+    module.warm_start = WarmStartSettings(rounds=10, passes=1)  # 10 steps, then 4 a round
+    assert rounds_left(SimpleNamespace(max_steps=18, global_step=4), module) == 8

@@ -4,9 +4,8 @@ import json
 
 import pytest
 import torch
-from cli_tools import run_cli, tiny_arguments
+from cli_tools import dashboard, run_cli, tiny_arguments
 from safetensors.torch import load_file
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 OPTIONS = [
     '--model.rollout.budgets=["50%", "20 tokens"]',
@@ -26,9 +25,7 @@ def fit(model, folder, capsys, *more, rounds):
 
 
 def events(folder):
-    (file,) = (folder / "runs").rglob("events.out*")
-    found = EventAccumulator(str(file.parent))
-    found.Reload()
+    found = dashboard(folder)
     return {tag: {point.step: point.value for point in found.Scalars(tag)} for tag in found.Tags()["scalars"]}
 
 

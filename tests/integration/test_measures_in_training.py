@@ -5,9 +5,8 @@ import json
 import pytest
 import torch
 import yaml
-from cli_tools import run_cli, tiny_arguments
+from cli_tools import dashboard, run_cli, tiny_arguments
 from safetensors.torch import load_file
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 WEIGHTED = "1_squish_-0.5_novel_4"
 MEASURED = [
@@ -25,13 +24,6 @@ def fit(model, folder, capsys, *more, rounds):
     code, out, err = run_cli(["fit", *tiny_arguments(model, folder, rounds), *MEASURED, *more], capsys)
     assert code == 0, err
     return out
-
-
-def events(folder):
-    (file,) = (folder / "runs").rglob("events.out*")
-    found = EventAccumulator(str(file.parent))
-    found.Reload()
-    return found
 
 
 def test_a_run_with_measures_and_its_resumption(tiny_model_folder, tmp_path, capsys):
@@ -56,7 +48,7 @@ def test_a_run_with_measures_and_its_resumption(tiny_model_folder, tmp_path, cap
     assert "rewards: Measured(weight=0.5, name=support, measure=Support())" in card.replace("\\", "")
     assert f"copied opening: {WEIGHTED}" in card
 
-    board = events(tmp_path / "whole")
+    board = dashboard(tmp_path / "whole")
     tags = set(board.Tags()["scalars"])
     assert {"reward/support", "score/support", f"score/{WEIGHTED}", "val/lead_support@60%"} <= tags
     for shown, rewarded in zip(board.Scalars("score/support"), board.Scalars("reward/support"), strict=True):

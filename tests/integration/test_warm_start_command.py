@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli_tools import run_cli, tiny_arguments
+from cli_tools import dashboard, run_cli, tiny_arguments
 from safetensors.torch import load_file
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from squish_pl.cli.main import main
 
@@ -31,13 +30,6 @@ def arguments(model: Path, folder: Path, steps: int, *more: str) -> list[str]:
     return ["fit", *tiny_arguments(model, folder, steps), *WARM, "--trainer.enable_progress_bar=false", *more]
 
 
-def board(folder: Path) -> EventAccumulator:
-    (file,) = (folder / "runs").rglob("events.out*")
-    found = EventAccumulator(str(file.parent))
-    found.Reload()
-    return found
-
-
 @pytest.fixture(scope="module", params=["shared_prefix", "padded"])
 def whole_run(request, tmp_path_factory, tiny_model_folder):
     """Two rounds of warm start and two by reward without a stop: (its folder, the way its groups run)."""
@@ -48,7 +40,7 @@ def whole_run(request, tmp_path_factory, tiny_model_folder):
 
 def test_both_phases_are_on_the_dashboard(whole_run):
     folder, _ = whole_run
-    events = board(folder)
+    events = dashboard(folder)
     logged = set(events.Tags()["scalars"])
     rows = re.findall(r"^\| `(warm/[a-z_]+)`", (ROOT / "docs" / "metrics.md").read_text(), re.M)
     assert {tag for tag in logged if tag.startswith("warm/")} == set(rows)
@@ -109,7 +101,7 @@ def test_summaries_of_a_file_are_learnt(tiny_model_folder, tmp_path, capsys):
     assert code == 0, err
     assert "warm start: 2 rounds of learning the summaries that come with the documents" in err
     assert "warm start: ended after round 2" in err
-    events = board(tmp_path)
+    events = dashboard(tmp_path)
     assert [point.value for point in events.Scalars("warm/documents")] == [1.0, 1.0]
     first, second = (point.value for point in events.Scalars("warm/loss"))
     assert second < first
